@@ -1,0 +1,52 @@
+"""What every test may use."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    "The root of the checkout."
+    return REPO
+
+
+@pytest.fixture(autouse=True)
+def _repeatable():
+    torch.manual_seed(0)
+
+
+def project_files() -> list[str]:
+    "The files of the project: tracked ones and new ones that git does not ignore."
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return sorted(f for f in listed.stdout.split("\0") if f and (REPO / f).exists())
+
+
+@pytest.fixture(scope="session")
+def clean_copy(tmp_path_factory) -> Path:
+    "A copy of the project as a fresh clone would see it, plus the built front end: free to be written to."
+    copy = tmp_path_factory.mktemp("clean") / "nenya_nb"
+    for name in project_files():
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPO / name, target, follow_symlinks=False)
+    shutil.copytree(REPO / "nenya_nb" / "static", copy / "nenya_nb" / "static")
+    return copy
+
+
+@pytest.fixture(scope="session")
+def copy_env(clean_copy) -> dict:
+    "Environment for commands that should see the copy, not this checkout."
+    return {**os.environ, "PYTHONPATH": str(clean_copy)}

@@ -1,0 +1,76 @@
+"""Errors, seeds, clock, schedules, the collapse measure and the joined batch."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from nenya_nb.core import (
+    Clock,
+    cosine,
+    embedding_std,
+    gather,
+    seed_everything,
+    unknown_name,
+    warmup_cosine,
+)
+
+
+def test_unknown_name_suggests_and_lists():
+    error = unknown_name("backbone", "resnet51", ["resnet50", "vit"], hint="See list_models().")
+    assert isinstance(error, ValueError)
+    assert "Did you mean 'resnet50'?" in str(error) and "Known: resnet50, vit." in str(error)
+
+
+def test_seed_everything_repeats_all_three_sources():
+    def draw():
+        seed_everything(3)
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    assert draw() == draw()
+
+
+def test_clock_of_an_empty_run_does_not_divide_by_zero():
+    clock = Clock(steps_per_epoch=0, epochs=0)
+    assert clock.progress == 0 and clock.epoch == 0
+
+
+@pytest.mark.parametrize("total,warmup", [(100, 0), (100, 10), (7, 7), (1, 0)])
+def test_warmup_cosine_rises_then_falls(total, warmup):
+    values = [warmup_cosine(step, total, warmup) for step in range(total + 1)]
+    peak = values.index(max(values))
+    assert peak == min(warmup, total) and max(values) <= 1
+    assert values[: peak + 1] == sorted(values[: peak + 1])
+    assert values[peak:] == sorted(values[peak:], reverse=True)
+
+
+def test_cosine_matches_torch_scheduler():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50, eta_min=0.1)
+    for step in range(50):
+        assert math.isclose(optimizer.param_groups[0]["lr"], cosine(1.0, 0.1, step / 50))
+        optimizer.step()
+        schedule.step()
+
+
+def test_embedding_std_matches_lightly():
+    from lightly.utils.debug import std_of_l2_normalized
+
+    z = torch.randn(256, 32)
+    # lightly divides by B - 1 and does not multiply by the square root of D
+    ours = embedding_std(z) * math.sqrt(256 / 255) / math.sqrt(32)
+    torch.testing.assert_close(ours, torch.as_tensor(std_of_l2_normalized(z)))
+
+
+def test_embedding_std_ignores_length_and_carries_no_gradient():
+    z = torch.randn(64, 8, requires_grad=True)
+    assert torch.allclose(embedding_std(z), embedding_std(z * torch.rand(64, 1).add(0.1)))
+    assert not embedding_std(z).requires_grad
+
+
+def test_gather_alone_is_the_identity():
+    z = torch.randn(4, 2)
+    assert gather(z) is z
