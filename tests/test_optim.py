@@ -1,0 +1,112 @@
+"""Optimizers: who decays, by which rule, how fast."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from nenya_nb.core import Clock
+from nenya_nb.training.optim import build_optimizer, parameter_groups, set_learning_rate
+
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 4), nn.LayerNorm(4)
+    )
+
+
+def test_groups_hold_every_trainable_parameter_once():
+    model = network()
+    model[3].weight.requires_grad_(False)
+    model.tied = model[0]
+    groups = parameter_groups(model, 0.1)
+    found = [p for group in groups for p in group["params"]]
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    assert len(found) == len(trainable) and {id(p) for p in found} == {id(p) for p in trainable}
+
+
+def test_norms_and_biases_do_not_decay():
+    decay, no_decay = parameter_groups(network(), 0.1)
+    assert all(p.ndim > 1 for p in decay["params"]) and decay["weight_decay"] == 0.1
+    assert len(no_decay["params"]) == 6 and no_decay["weight_decay"] == 0
+
+
+def test_groups_of_one_kind_give_no_empty_group():
+    assert len(parameter_groups(nn.Linear(2, 2, bias=False), 0.1)) == 1
+
+
+def test_frozen_model_is_refused():
+    with pytest.raises(ValueError, match="Linear has no parameter"):
+        parameter_groups(nn.Linear(2, 2).requires_grad_(False), 0.1)
+
+
+@pytest.mark.parametrize("name, kind", [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
+def test_build_optimizer_one_step_equals_torch(name, kind):
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    a = build_optimizer(name, ours, lr=0.1, weight_decay=0.3)
+    b = kind(
+        theirs.parameters(),
+        lr=0.1,
+        weight_decay=0.3,
+        **({"momentum": 0.9} if name == "sgd" else {}),
+    )
+    for optimizer, model in ((a, ours), (b, theirs)):
+        for _ in range(3):
+            model(torch.ones(2, 3)).square().sum().backward()
+            optimizer.step(), optimizer.zero_grad()
+    assert torch.equal(ours.weight, theirs.weight)
+
+
+def test_build_optimizer_defaults_and_options():
+    group = build_optimizer("adamw", network()).param_groups[0]
+    assert (group["lr"], group["weight_decay"]) == (1e-3, 1e-2)
+    group = build_optimizer("sgd", network(), nesterov=True).param_groups[0]
+    assert (group["lr"], group["weight_decay"], group["momentum"], group["nesterov"]) == (
+        5e-2,
+        1e-4,
+        0.9,
+        True,
+    )
+    assert (
+        build_optimizer("adamw", network(), weight_decay=0.0).param_groups[0]["weight_decay"] == 0
+    )
+
+
+def test_build_optimizer_explains_mistakes():
+    with pytest.raises(ValueError, match="Did you mean 'adamw'"):
+        build_optimizer("adanw", network())
+    with pytest.raises(TypeError):
+        build_optimizer("adamw", network(), beta=1)
+    with pytest.raises(ValueError):
+        build_optimizer("sgd", network(), lr=-1.0)
+
+
+def test_learning_rate_is_warmup_times_cosine_times_scale():
+    optimizer, clock = (
+        build_optimizer("sgd", network(), lr=2.0),
+        Clock(steps_per_epoch=50, epochs=4),
+    )
+    expected = {0: 2 / 11, 9: 20 / 11, 10: 2.0, 105: 1.0, 200: 0.0}
+    for step, rate in expected.items():
+        clock.step = step
+        assert math.isclose(
+            set_learning_rate(optimizer, clock, warmup_steps=10), rate, abs_tol=1e-12
+        )
+    clock.step = 105
+    assert math.isclose(set_learning_rate(optimizer, clock, warmup_steps=10, scale=0.25), 0.25)
+    assert math.isclose(
+        set_learning_rate(optimizer, clock, warmup_steps=10), 1.0
+    )  # the scale is not remembered
+
+
+def test_groups_keep_their_own_peak():
+    model = network()
+    optimizer = torch.optim.SGD(
+        [dict(params=model[0].parameters(), lr=1.0), dict(params=model[3].parameters(), lr=0.1)]
+    )
+    clock = Clock(steps_per_epoch=10, epochs=2, step=10)
+    set_learning_rate(optimizer, clock)
+    assert [round(group["lr"], 6) for group in optimizer.param_groups] == [0.5, 0.05]
