@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8888
 PROJECT_FILES := pyproject.toml settings.ini setup.py
-JS_FILES := $(wildcard js/*.json js/*.mjs js/src/*.* js/src/lib/*.*)
+JS_FILES := $(wildcard js/*.json js/*.mjs) $(shell find js/src -type f)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 

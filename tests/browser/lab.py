@@ -28,7 +28,7 @@ from pathlib import Path
 
 import nbformat
 import psutil
-from playwright.sync_api import Error, Page, sync_playwright
+from playwright.sync_api import Error, Page, TimeoutError, sync_playwright
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -112,7 +112,14 @@ class Server:
             config / "labconfig/page_config.json",
             {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}},
         )
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "JPY_"))}
+        ours = (
+            "JUPYTER",
+            "JPY_",
+            "NENYA_NB_",
+            "IN_TEST",
+            "MPLBACKEND",
+        )  # a student has none of these set
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         self.env |= {
             "HOME": str(self.home),
             "JUPYTER_CONFIG_DIR": str(config),
@@ -356,12 +363,26 @@ class Notebook:
         found = self.cell(i).locator(".jp-OutputArea-output", has_text=text).first
         found.wait_for(state="attached", timeout=timeout_s * 1000)
 
+    def tracebacks(self) -> list[str]:
+        """Name and text of the exceptions that cells have ended with."""
+        return self.page.evaluate(
+            """() => lab.panel().content.widgets.flatMap(c =>
+              (c.model.outputs?.toJSON() ?? []).filter(o => o.output_type === 'error')
+                .map(o => `${o.ename}: ${o.evalue}`))"""
+        )
+
     # -- what is drawn -----------------------------------------------------------------------
     def wait(self, selector: str, timeout_s: float = 30):
-        """The first element that matches, once it is there."""
-        found = self.page.locator(selector).first
-        found.wait_for(state="attached", timeout=timeout_s * 1000)
-        return found
+        """The first element that matches, once it is there; an exception of a cell ends the wait."""
+        limit, found = time.monotonic() + timeout_s, self.page.locator(selector).first
+        while True:
+            with contextlib.suppress(TimeoutError):
+                found.wait_for(state="attached", timeout=1000)
+                return found
+            if raised := self.tracebacks():
+                raise AssertionError(f"waiting for {selector}, but cells raised {raised}")
+            if time.monotonic() > limit:
+                raise AssertionError(f"waited {timeout_s} s for {selector}")
 
     def data(self, selector: str, name: str) -> str | None:
         return self.page.locator(selector).first.get_attribute(f"data-{name}")
@@ -405,6 +426,10 @@ class Notebook:
             selector,
         )
 
+    def show(self, selector: str) -> None:
+        """Scrolls the first element that matches into view; widgets may rest while out of sight."""
+        self.page.locator(selector).first.scroll_into_view_if_needed()
+
     def theme(self, name: str) -> None:
         """Changes to "light" or "dark" (does nothing where it is so already)."""
         light = str(name == "light").lower()
@@ -422,7 +447,7 @@ class Notebook:
         path = Path(__file__).parent / "screenshots" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         if selector:
-            self.page.locator(selector).first.scroll_into_view_if_needed()
+            self.show(selector)
         self.page.screenshot(path=path)
         return path
 

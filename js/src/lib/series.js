@@ -1,0 +1,249 @@
+// What has been measured so far: columns of (step, value), as they arrive from the kernel in pieces.
+
+/**
+ * Bytes of a message buffer, wherever they start: DataView in JupyterLab, Uint8Array in Colab, ArrayBuffer on a page.
+ * @returns {Uint8Array}
+ */
+export function bytesOf(buffer) {
+  return buffer instanceof ArrayBuffer
+    ? new Uint8Array(buffer)
+    : new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+}
+
+/**
+ * Unpacks columns: first every axis (float64 steps), then every column's values (float32), all little-endian.
+ * @param {{axes: number[], columns: [string, number][]}} layout lengths of the axes; name and axis of each column
+ * @returns {Map<string, {steps: Float64Array, values: Float32Array}>}
+ */
+export function unpackColumns(layout, buffer) {
+  const bytes = bytesOf(buffer ?? new ArrayBuffer(0));
+  const values = layout.columns.reduce((sum, [, axis]) => sum + layout.axes[axis], 0);
+  const length = 8 * layout.axes.reduce((sum, n) => sum + n, 0) + 4 * values;
+  if (bytes.byteLength !== length) throw new RangeError(`columns need ${length} bytes, got ${bytes.byteLength}`);
+  const own = bytes.slice().buffer; // aligned
+  let offset = 0;
+  const axes = layout.axes.map((n) => {
+    const steps = new Float64Array(own, offset, n);
+    offset += 8 * n;
+    return steps;
+  });
+  return new Map(
+    layout.columns.map(([name, axis]) => {
+      const column = { steps: axes[axis], values: new Float32Array(own, offset, layout.axes[axis]) };
+      offset += 4 * layout.axes[axis];
+      return [name, column];
+    }),
+  );
+}
+
+/** Unpacks a stored run: length of the header (uint32), JSON header padded to 8 bytes, columns. */
+export function unpackSnapshot(buffer) {
+  const bytes = bytesOf(buffer);
+  if (bytes.byteLength < 4) return null;
+  const length = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
+  return { header, columns: unpackColumns(header.layout, bytes.subarray(4 + length)) };
+}
+
+/**
+ * Keeps the lowest and the highest point of every four, in order, so that peaks stay visible.
+ * @returns {number} how many points are left; the arrays are changed in place
+ */
+export function thin(steps, values, n) {
+  let kept = 0;
+  for (let start = 0; start < n; start += 4) {
+    const end = Math.min(start + 4, n);
+    let low = start,
+      high = start;
+    for (let i = start + 1; i < end; i++) {
+      if (values[i] < values[low]) low = i;
+      if (values[i] > values[high]) high = i;
+    }
+    for (const i of low < high ? [low, high] : low > high ? [high, low] : [low]) {
+      steps[kept] = steps[i];
+      values[kept++] = values[i];
+    }
+  }
+  return kept;
+}
+
+/** One metric: steps that only rise, and their values, in arrays that grow up to `limit` points. */
+export class Series {
+  constructor(limit = 131072) {
+    this.limit = limit;
+    this.clear();
+  }
+
+  clear() {
+    this.n = 0;
+    this.received = 0; // points accepted, also those thinned out since
+    this.low = Infinity;
+    this.high = -Infinity;
+    this._steps = new Float64Array(256);
+    this._values = new Float32Array(256);
+  }
+
+  get steps() {
+    return this._steps.subarray(0, this.n);
+  }
+  get values() {
+    return this._values.subarray(0, this.n);
+  }
+  get lastStep() {
+    return this.n ? this._steps[this.n - 1] : -Infinity;
+  }
+  get last() {
+    return this.n ? this._values[this.n - 1] : NaN;
+  }
+
+  /** Appends rows; a row that would go back in steps is dropped, since a curve cannot show it. */
+  push(steps, values) {
+    for (let i = 0; i < steps.length; i++) {
+      if (!(steps[i] >= this.lastStep)) continue;
+      if (this.n === this._steps.length) this._makeRoom();
+      this._steps[this.n] = steps[i];
+      this._values[this.n++] = values[i];
+      this.received++;
+      if (values[i] < this.low) this.low = values[i];
+      if (values[i] > this.high) this.high = values[i];
+    }
+  }
+
+  /** Doubles the arrays; at the limit, thins out the older three quarters instead. */
+  _makeRoom() {
+    if (2 * this.n <= this.limit) {
+      const steps = new Float64Array(2 * this.n),
+        values = new Float32Array(2 * this.n);
+      steps.set(this._steps);
+      values.set(this._values);
+      [this._steps, this._values] = [steps, values];
+      return;
+    }
+    const old = 4 * Math.floor((3 * this.n) / 16);
+    const kept = thin(this._steps, this._values, old);
+    this._steps.copyWithin(kept, old, this.n);
+    this._values.copyWithin(kept, old, this.n);
+    this.n -= old - kept;
+  }
+
+  /** Index of the last point at or before `step`, or -1. */
+  indexAt(step) {
+    let low = 0,
+      high = this.n;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this._steps[middle] <= step) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+
+  /** The value at the point nearest to `step`. */
+  nearest(step) {
+    const i = this.indexAt(step);
+    if (i < 0) return this.n ? this._values[0] : NaN;
+    return i + 1 < this.n && this._steps[i + 1] - step < step - this._steps[i] ? this._values[i + 1] : this._values[i];
+  }
+}
+
+/**
+ * Several series over one common axis, with null where a series has no point.
+ * @param {Series[]} list
+ * @returns {[ArrayLike<number>, ...ArrayLike<number|null>[]]}
+ */
+export function alignSeries(list) {
+  const full = list.filter((series) => series.n);
+  if (!full.length) return [[], ...list.map(() => [])];
+  const first = full[0];
+  const same = (a) => a.n === first.n && a.steps.every((step, i) => step === first._steps[i]);
+  if (full.length === list.length && full.slice(1).every(same)) return [first.steps, ...list.map((a) => a.values)];
+  const axis = [...new Set(full.flatMap((a) => Array.from(a.steps)))].sort((a, b) => a - b);
+  return [
+    axis,
+    ...list.map((a) => {
+      const found = new Map(Array.from(a.steps, (step, i) => [step, a._values[i]]));
+      return axis.map((step) => found.get(step) ?? null);
+    }),
+  ];
+}
+
+/**
+ * Everything one run has told us. Messages are numbered; a number that is missing means that a message was lost.
+ * A `full` message holds everything up to its own number.
+ */
+export class RunStore {
+  constructor(run = "") {
+    this.reset(run);
+  }
+
+  reset(run) {
+    this.run = run;
+    this.next = 0; // number of the message that should come next
+    this.incomplete = false; // a message was lost and the whole history has not come since
+    /** @type {Map<string, Series>} */
+    this.series = new Map();
+    /** @type {{step: number, kind: string, text: string}[]} */
+    this.events = [];
+    this.version = (this.version ?? 0) + 1;
+  }
+
+  get(name) {
+    return this.series.get(name) ?? EMPTY;
+  }
+
+  /** The furthest step of any metric. */
+  get lastStep() {
+    let last = 0;
+    for (const series of this.series.values()) if (series.n && series.lastStep > last) last = series.lastStep;
+    return last;
+  }
+
+  /** Points received over all metrics. */
+  get points() {
+    let sum = 0;
+    for (const series of this.series.values()) sum += series.received;
+    return sum;
+  }
+
+  append(columns, events = []) {
+    for (const [name, { steps, values }] of columns) {
+      if (!this.series.has(name)) this.series.set(name, new Series());
+      this.series.get(name).push(steps, values);
+    }
+    for (const event of events)
+      if (!this.events.some((e) => e.step === event.step && e.kind === event.kind && e.text === event.text))
+        this.events.push(event);
+    this.version++;
+  }
+
+  /**
+   * Takes in one message.
+   * @returns {boolean} true if rows are missing, from this message or an earlier one: ask for the whole history
+   */
+  receive({ run, seq, full = false }, columns, events = []) {
+    if (run !== this.run) this.reset(run);
+    else if (full) {
+      this.series.clear();
+      this.events = [];
+    } else if (seq < this.next) return false; // already part of a full message
+    this.incomplete = !full && (this.incomplete || seq > this.next);
+    this.append(columns, events);
+    this.next = seq + 1;
+    return this.incomplete;
+  }
+}
+
+const EMPTY = new Series(0);
+
+/**
+ * Seconds until the last step, from the pace of the most recent points, or NaN when that cannot be said yet.
+ * @param {Series} time seconds since the start, by step
+ */
+export function secondsLeft(time, totalSteps, window = 30) {
+  if (time.n < 2 || !totalSteps) return NaN;
+  const end = time.n - 1;
+  let start = end - 1;
+  while (start > 0 && time._values[end] - time._values[start] < window) start--;
+  const pace = (time._values[end] - time._values[start]) / (time._steps[end] - time._steps[start]);
+  return pace >= 0 ? pace * Math.max(totalSteps - time._steps[end], 0) : NaN;
+}

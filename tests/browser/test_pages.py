@@ -1,0 +1,109 @@
+"""Stand-alone pages of widgets (`to_html`): they work from a file, without network, under their strict policy."""
+
+import numpy as np
+import pytest
+
+from nenya_nb.training import History
+from nenya_nb.widgets import LiveCurves
+
+pytestmark = pytest.mark.browser
+
+LIVE, EVIL = ".nnb-live", "</script><img src=x onerror=document.title='broken'>"
+
+
+@pytest.fixture
+def curves():
+    history = History(EVIL)
+    history.start_run(100, 3)
+    for step in range(300):
+        history.log(
+            step, {"loss": float(np.exp(-step / 100)), "std": 0.9, "lr": 1e-3, EVIL: float(step)}
+        )
+    history.event("checkpoint", EVIL)
+    history.flush()
+    history.state = "finished"
+    return LiveCurves(history)
+
+
+@pytest.fixture
+def open_page(chromium):
+    """open_page(path, **context options): checks at the end that nothing was asked for and nothing went wrong."""
+    problems, contexts = [], []
+
+    def open_(path, **options):
+        context = chromium.browser.new_context(**options)
+        contexts.append(context)
+        context.set_offline(True)
+        page = context.new_page()
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "request",
+            lambda r: (
+                None if r.url.startswith(("file:", "blob:", "data:")) else problems.append(r.url)
+            ),
+        )
+        page.goto(path.as_uri())
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def test_page_shows_every_point_and_no_buttons(curves, open_page, tmp_path):
+    page = open_page(curves.to_html(tmp_path / "page.html"))
+    page.wait_for_selector(f"{LIVE}[data-points='1500']")  # loss, std, lr, time, and the odd one
+    assert page.locator(LIVE).get_attribute("data-state") == "finished"
+    assert page.locator(f"{LIVE} canvas").count() == 4
+    assert not page.locator(f"{LIVE} .nnb-stop").is_visible()
+
+
+def test_names_stay_text(curves, open_page, tmp_path):
+    page = open_page(curves.to_html(tmp_path / "page.html", title="quiet"))
+    page.wait_for_selector(f"{LIVE}[data-ready]")
+    page.wait_for_selector(f"{LIVE} h3 >> text={EVIL}")
+    assert page.locator("img").count() == 0 and page.title() == "quiet"
+
+
+@pytest.mark.parametrize("scheme, theme", [("light", "auto"), ("dark", "auto"), ("light", "dark")])
+def test_theme_follows_the_reader_unless_chosen(curves, open_page, tmp_path, scheme, theme):
+    page = open_page(curves.to_html(tmp_path / "page.html", theme=theme), color_scheme=scheme)
+    page.wait_for_selector(f"{LIVE}[data-ready]")
+    wanted = scheme if theme == "auto" else theme
+    assert page.locator(LIVE).get_attribute("data-theme") == wanted
+    red = page.evaluate(
+        "s => +getComputedStyle(document.querySelector(s)).backgroundColor.match(/\\d+/)[0]", LIVE
+    )
+    assert (red < 128) == (wanted == "dark")
+
+
+@pytest.mark.parametrize("width", [320, 420, 700, 1200])
+def test_nothing_is_wider_than_the_page(curves, open_page, tmp_path, width):
+    page = open_page(
+        curves.to_html(tmp_path / "page.html"), viewport={"width": width, "height": 800}
+    )
+    page.wait_for_selector(f"{LIVE}[data-ready]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_keys_reach_help_and_the_logarithmic_axis(curves, open_page, tmp_path):
+    page = open_page(curves.to_html(tmp_path / "page.html"))
+    page.wait_for_selector(f"{LIVE}[data-ready]")
+    page.keyboard.press("Tab")
+    assert page.locator("[data-panel=loss] .nnb-tip").is_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.locator("[data-panel=loss] .nnb-toggle").get_attribute("aria-pressed") == "true"
+    assert page.locator("[data-panel=loss] canvas").count() == 1
+
+
+def test_page_runs_in_a_sandboxed_frame(curves, open_page, tmp_path, monkeypatch):
+    monkeypatch.setenv("NENYA_NB_STATIC", "page")
+    path = tmp_path / "frame.html"
+    path.write_text(
+        "<!doctype html><meta charset=utf-8>" + curves._repr_mimebundle_()[0]["text/html"]
+    )
+    page = open_page(path)
+    page.frame_locator("iframe").locator(f"{LIVE}[data-points='1500']").wait_for(timeout=10_000)
