@@ -1,0 +1,252 @@
+"""What every algorithm promises. A new algorithm joins by one line in ALGORITHMS."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightly.loss import NTXentLoss as LightlyNTXent
+from torch import nn
+
+from nenya_nb.core import Clock
+from nenya_nb.models import (
+    Algorithm,
+    ContrastiveHead,
+    NonLinearNeck,
+    SimCLR,
+    SupCE,
+    SupCEResNet,
+    SupCon,
+    SupConLoss,
+    SupConResNet,
+    get_resnet,
+    resnet18,
+    resnet_tiny,
+)
+
+torch.set_num_threads(1)
+ALGORITHMS = {
+    "SimCLR": lambda: SimCLR(resnet_tiny(), head=ContrastiveHead(0.2)),
+    "SupCon": lambda: SupCon(SupConResNet("resnet_tiny"), loss_fn=SupConLoss(0.2)),
+    "SupCon blind": lambda: SupCon(resnet_tiny(), loss_fn=SupConLoss(0.2), use_targets=False),
+    "SupCE": lambda: SupCE(resnet_tiny(), num_classes=4),
+}
+B = 8
+every_algorithm = pytest.mark.parametrize("build", ALGORITHMS.values(), ids=ALGORITHMS)
+
+
+def batch():
+    return [torch.randn(B, 3, 32, 32), torch.randn(B, 3, 32, 32)], torch.arange(B) % 4
+
+
+# ---------------------------------------------------------------- all algorithms
+
+
+@every_algorithm
+def test_algorithm_gives_features(build):
+    algorithm, (views, _) = build(), batch()
+    features = algorithm.eval()(views[0])
+    assert features.shape == (B, 128)
+    assert torch.equal(algorithm(views), features)  # of several views the first
+    assert torch.equal(algorithm.extract_feat(views[0]), features)
+
+
+@every_algorithm
+def test_algorithm_gives_losses_to_log(build):
+    views, targets = batch()
+    losses = build()(views, targets, mode="loss")
+    assert {"loss", "std"} <= set(losses)
+    assert all(v.shape == () and v.isfinite() for v in losses.values())
+    assert losses["loss"].requires_grad
+    assert not any(v.requires_grad for name, v in losses.items() if name != "loss")
+
+
+@every_algorithm
+def test_algorithm_predicts_one_row_per_image(build):
+    views, _ = batch()
+    assert len(build()(views[0], mode="predict")) == B
+
+
+@every_algorithm
+def test_algorithm_m4_refuses_other_modes(build):
+    with pytest.raises(RuntimeError) as error:
+        build()(batch()[0], mode="x")
+    assert str(error.value) == 'Invalid mode "x".'
+
+
+@every_algorithm
+def test_algorithm_backward_reaches_every_parameter(build):
+    algorithm, (views, targets) = build(), batch()
+    algorithm(views, targets, mode="loss")["loss"].backward()
+    for name, p in algorithm.named_parameters():
+        if p.requires_grad:
+            assert p.grad is not None and p.grad.isfinite().all(), name
+
+
+@every_algorithm
+def test_algorithm_learns_one_batch(build):
+    torch.manual_seed(0)
+    algorithm, (views, targets) = build(), batch()
+    views[1] = views[0] + 0.3 * views[1]
+    optimizer, clock, losses = torch.optim.AdamW(algorithm.parameters(), lr=2e-3), Clock(15, 1), []
+    algorithm.on_epoch_start([(views, targets)], clock)
+    for _ in range(clock.total_steps):
+        loss = algorithm(views, targets, mode="loss")["loss"]
+        loss.backward()
+        algorithm.before_step(clock)
+        optimizer.step(), optimizer.zero_grad()
+        clock.step += 1
+        algorithm.after_step(clock)
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0], losses
+
+
+@every_algorithm
+def test_algorithm_state_dict_round_trip(build, tmp_path):
+    first, second, (views, targets) = build(), build(), batch()
+    first(views, targets, mode="loss")  # moves running statistics
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second.load_state_dict(torch.load(tmp_path / "state.pt"))
+    assert torch.equal(first.eval()(views[0]), second.eval()(views[0]))
+
+
+@every_algorithm
+def test_algorithm_diagnostics_are_detached(build):
+    algorithm, (views, targets) = build(), batch()
+    assert algorithm.diagnostics() == {}
+    algorithm(views, targets, mode="loss")
+    found = algorithm.diagnostics()
+    assert found and not any(t.requires_grad for t in found.values())
+    assert not set(found) & set(algorithm.state_dict())
+
+
+@every_algorithm
+def test_algorithm_names_its_views(build):
+    assert isinstance(build().views, str)
+
+
+# ---------------------------------------------------------------- the base
+
+
+def test_base_loss_must_be_written():
+    with pytest.raises(NotImplementedError, match="must write loss"):
+        Algorithm(resnet_tiny())([torch.zeros(2, 3, 32, 32)], mode="loss")
+
+
+def test_base_refuses_a_neck_that_does_not_fit():
+    text = r"SimCLR: backbone gives 128 features but neck expects 2048; use NonLinearNeck\(128"
+    with pytest.raises(ValueError, match=text):
+        SimCLR(resnet_tiny(), NonLinearNeck(2048, 2048, 128))
+    with pytest.raises(ValueError, match="neck expects 64"):
+        SimCLR(resnet_tiny(), nn.Sequential(nn.ReLU(), nn.Linear(64, 8)))
+
+
+@pytest.mark.parametrize("algorithm", [SimCLR, SupCon, SupCE])
+def test_base_refuses_a_classifier(algorithm):
+    with pytest.raises(ValueError, match="ends in a classifier of 1000 classes"):
+        algorithm(resnet18())
+
+
+@pytest.mark.parametrize("algorithm", [SimCLR, SupCon, SupCE])
+def test_base_asks_for_the_width(algorithm):
+    with pytest.raises(ValueError, match="set backbone.output_dim"):
+        algorithm(nn.Flatten())
+
+
+def test_base_accepts_maps_and_foreign_backbones():
+    import timm
+
+    x = torch.randn(4, 3, 32, 32)
+    for backbone, width in [
+        (resnet18(num_classes=0), 512),  # gives maps
+        (get_resnet("resnet18", out_indices=(1, 4)), 512),  # gives a tuple of maps
+        (timm.create_model("resnet18", num_classes=0), 512),  # says num_features
+    ]:
+        for algorithm in (SimCLR(backbone), SupCon(backbone), SupCE(backbone)):
+            assert algorithm(x).shape == (4, width)
+            assert algorithm([x, x], torch.arange(4), mode="loss")["loss"].isfinite()
+
+
+# ---------------------------------------------------------------- SimCLR
+
+
+def test_simclr_loss_matches_lightly():
+    algorithm, (views, _) = SimCLR(resnet_tiny(), head=ContrastiveHead(0.3)).double(), batch()
+    views = [view.double() for view in views]
+    loss = algorithm(views, mode="loss")["loss"]
+    z = algorithm.diagnostics()["z"]
+    torch.testing.assert_close(loss.detach(), LightlyNTXent(0.3)(z[:B], z[B:]))
+
+
+def test_simclr_encodes_both_views_together():
+    "BatchNorm sees the joined batch: one update of its statistics for each step."
+    algorithm, (views, _) = SimCLR(resnet_tiny()), batch()
+    algorithm(views, mode="loss")
+    assert algorithm.backbone.bn1.num_batches_tracked == 1
+
+
+def test_simclr_default_parts():
+    algorithm = SimCLR(get_resnet("resnet18", stem_type="small"))
+    dims = [m.weight.shape for m in algorithm.neck.modules() if isinstance(m, nn.Linear)]
+    assert [tuple(d) for d in dims] == [(512, 512), (128, 512)]
+    assert algorithm.head.temperature == 0.1 and isinstance(algorithm.loss_fn, nn.CrossEntropyLoss)
+    assert SimCLR.views == "two_views"
+
+
+def test_simclr_wants_two_views():
+    with pytest.raises(ValueError, match="two views of each image, got 3"):
+        SimCLR(resnet_tiny())([torch.zeros(2, 3, 32, 32)] * 3, mode="loss")
+
+
+def test_simclr_similarity_has_a_diagonal_of_ones():
+    algorithm, (views, _) = SimCLR(resnet_tiny()), batch()
+    algorithm(views, mode="loss")
+    similarity = algorithm.diagnostics()["similarity"]
+    assert similarity.shape == (2 * B, 2 * B)
+    torch.testing.assert_close(similarity.diagonal(), torch.ones(2 * B))
+
+
+# ---------------------------------------------------------------- SupCon, SupCE
+
+
+def test_supcon_shares_the_encoder():
+    encoder = SupConResNet("resnet_tiny")
+    algorithm, (views, targets) = SupCon(encoder), batch()
+    algorithm(views, targets, mode="loss")["loss"].backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+    algorithm.eval(), encoder.eval()
+    torch.testing.assert_close(algorithm(views[0], mode="predict"), encoder(views[0]))
+    torch.testing.assert_close(algorithm(views[0]), encoder.forward_feat(views[0]))
+
+
+def test_supcon_takes_any_number_of_views():
+    algorithm = SupCon(resnet_tiny())
+    views = [torch.randn(4, 3, 32, 32) for _ in range(3)]
+    assert algorithm(views, torch.tensor([0, 0, 1, 1]), mode="loss")["loss"].isfinite()
+    assert algorithm.diagnostics()["z"].shape == (12, 128)
+
+
+def test_supcon_and_supce_need_targets():
+    views, _ = batch()
+    for algorithm in (SupCon(resnet_tiny()), SupCE(resnet_tiny())):
+        with pytest.raises(ValueError, match="needs targets"):
+            algorithm(views, mode="loss")
+
+
+def test_supce_is_cross_entropy_over_all_views():
+    encoder = SupCEResNet("resnet_tiny", num_classes=4)
+    algorithm, (views, targets) = SupCE(encoder).eval(), batch()
+    encoder.eval()
+    expected = sum(F.cross_entropy(encoder(view), targets) for view in views) / 2
+    losses = algorithm(views, targets, mode="loss")
+    torch.testing.assert_close(losses["loss"], expected)
+    answer = algorithm(views[0], mode="predict")
+    assert torch.equal(answer, encoder(views[0]).argmax(1))
+
+
+def test_supce_equal_logits_give_log_of_classes():
+    algorithm, (views, targets) = SupCE(resnet_tiny(), num_classes=4), batch()
+    nn.init.zeros_(algorithm.head.weight), nn.init.zeros_(algorithm.head.bias)
+    losses = algorithm(views, targets, mode="loss")
+    assert math.isclose(losses["loss"].item(), math.log(4), rel_tol=1e-5)
+    assert losses["accuracy"].item() == 0.25

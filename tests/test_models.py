@@ -1,0 +1,26 @@
+"""What `from nenya_nb.models import *` gives."""
+
+import importlib
+import pkgutil
+
+import nenya_nb.models
+
+
+def test_star_import_gives_what_the_pages_export():
+    exported = set()
+    for module in pkgutil.walk_packages(nenya_nb.models.__path__, "nenya_nb.models."):
+        exported |= set(getattr(importlib.import_module(module.name), "__all__", []))
+    assert exported == set(nenya_nb.models.__all__)
+
+
+def test_star_import_gives_nothing_of_torch():
+    names = {}
+    exec("from nenya_nb.models import *", names)
+    assert {"SupConLoss", "SimCLR", "resnet_tiny", "SupConResNet"} <= set(names)
+    assert not {"Tensor", "nn", "torch", "F", "features", "Any", "Sequence", "gather"} & set(names)
+
+
+def test_exported_names_are_not_names_of_modules():
+    "A function named like its module would hide the module after a star import."
+    modules = {m.name for m in pkgutil.iter_modules(nenya_nb.models.__path__)}
+    assert not modules & set(nenya_nb.models.__all__)
