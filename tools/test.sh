@@ -7,8 +7,8 @@ export NENYA_NB_STATIC= HF_HUB_OFFLINE=1 MPLBACKEND=agg PYTHONDONTWRITEBYTECODE=
 step() { printf '\n=== %s\n' "$*"; }
 
 step "style"
-ruff check nbs nenya_nb tests tools benchmarks js setup.py
-ruff format --check --quiet nbs tests tools benchmarks js setup.py
+ruff check nbs tests tools benchmarks js setup.py nenya_nb/cli.py nenya_nb/__main__.py
+ruff format --check --quiet nbs tests tools benchmarks js setup.py nenya_nb/cli.py nenya_nb/__main__.py
 
 step "front end"
 node --test js/test/*.test.js

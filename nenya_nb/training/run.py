@@ -102,6 +102,12 @@ class Run:
         for callback in self.callbacks[moment]:
             callback(self)
 
+    def call_apart(self, moment: str) -> None:
+        "The same, for moments between epochs: looking at the network does not count as training time."
+        began = time.perf_counter()
+        self.call(moment)
+        self._since += time.perf_counter() - began
+
     def ask(self, method: str, *arguments: Any) -> None:
         "Calls a method of the algorithm, if it has it."
         getattr(self.algorithm, method, lambda *_: None)(*arguments)
@@ -127,13 +133,13 @@ class Run:
             done = clock.step % epoch_length  # not 0 when a run goes on in the middle of an epoch
             if not done:
                 self.ask("on_epoch_start", self.loader, clock)
-                self.call("on_epoch_start")
+                self.call_apart("on_epoch_start")
             for views, targets in self.batches.epoch(skip=done):
                 self.step(views, targets)
                 if not self.may_go_on():
                     break
             if clock.step % epoch_length == 0:
-                self.call("on_epoch_end")
+                self.call_apart("on_epoch_end")
                 if clock.epoch % self.checkpoint_every == 0:
                     self.save()
 
