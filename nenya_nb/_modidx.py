@@ -9,6 +9,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'nenya_nb.core.default_device': ('core.html#default_device', 'nenya_nb/core.py'),
                                'nenya_nb.core.embedding_std': ('core.html#embedding_std', 'nenya_nb/core.py'),
                                'nenya_nb.core.gather': ('core.html#gather', 'nenya_nb/core.py'),
+                               'nenya_nb.core.pick_device': ('core.html#pick_device', 'nenya_nb/core.py'),
                                'nenya_nb.core.seed_everything': ('core.html#seed_everything', 'nenya_nb/core.py'),
                                'nenya_nb.core.unknown_name': ('core.html#unknown_name', 'nenya_nb/core.py'),
                                'nenya_nb.core.warmup_cosine': ('core.html#warmup_cosine', 'nenya_nb/core.py')},

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core import Clock, default_device, seed_everything
+from ..core import Clock, pick_device, seed_everything
 from .checkpoint import latest_checkpoint
 from .control import graceful_sigint
 from .history import History
@@ -217,7 +217,7 @@ def fit(
             f"fit: {directory} holds a run already; resume=True continues it, or choose a new directory."
         )
 
-    device = torch.device(device) if device is not None else default_device()
+    device = pick_device(device)
     if seed is None:
         seed = int(torch.randint(2**31, ()))
     else:
