@@ -17,6 +17,12 @@ def repo() -> Path:
     return REPO
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("timed"):
+            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=1))
+
+
 @pytest.fixture(autouse=True)
 def _repeatable():
     torch.manual_seed(0)

@@ -41,6 +41,7 @@ def test_control_refuses_impossible_lr_scale(scale):
         Control().set_lr_scale(scale)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("release", ["resume", "stop"])
 def test_control_wait_ends_soon_after_release(release):
     control = Control()

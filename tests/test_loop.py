@@ -239,6 +239,7 @@ def background():
         history.thread.join(10)
 
 
+@pytest.mark.timed
 def test_background_returns_at_once_and_stops_within_half_a_second(background):
     history = background()
     assert history.state == "running" and not history.join(timeout=0.05)
@@ -250,6 +251,7 @@ def test_background_returns_at_once_and_stops_within_half_a_second(background):
     assert len(losses(history)) == history.step  # nothing is left unflushed
 
 
+@pytest.mark.timed
 def test_slow_steps_delay_stop_by_one_step_only(background):
     history = background(delay=0.3)
     wait_for(lambda: history.step >= 1)
@@ -259,6 +261,7 @@ def test_slow_steps_delay_stop_by_one_step_only(background):
     assert time.perf_counter() - started < 0.9 and history.step <= step + 1
 
 
+@pytest.mark.timed
 def test_pause_resume_and_stop_while_paused(background):
     history, states = background(), []
     history.subscribe(None, on_state=states.append)

@@ -24,6 +24,7 @@ def test_gauges_on_cpu_have_sane_units():
     )  # Python with torch, in MiB
 
 
+@pytest.mark.timed
 def test_monitor_samples_at_its_interval_and_ends_at_once():
     history, before = History(), threading.active_count()
     with Monitor(history, interval=0.05):
