@@ -28,6 +28,22 @@ def _repeatable():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def no_weights(tmp_path, monkeypatch) -> Path:
+    "Empty caches of weights, and no network; the folder where torch would keep downloads."
+    import urllib.request
+
+    def offline(*_, **__):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    yield tmp_path / "hub" / "checkpoints"
+    torch.hub.set_dir(before)
+
+
 def project_files() -> list[str]:
     "The files of the project: tracked ones and new ones that git does not ignore."
     listed = subprocess.run(

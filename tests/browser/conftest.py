@@ -2,11 +2,8 @@
 
 import os
 
+import lab
 import pytest
-
-playwright = pytest.importorskip("playwright", reason="pip install nenya_nb[dev]")
-
-import lab  # noqa: E402  (needs playwright)
 
 
 def pytest_collection_modifyitems(items):
@@ -29,10 +26,13 @@ FAILED = pytest.StashKey[bool]()
 
 @pytest.fixture(scope="session")
 def chromium():
+    browser, missing = lab.Chromium(), None
     try:
-        browser = lab.Chromium().__enter__()
-    except lab.Missing as missing:
-        pytest.fail(str(missing), pytrace=False)
+        browser.__enter__()
+    except lab.Missing as error:
+        missing = str(error)
+    if missing:  # outside the except, so that this is all one gets to read
+        pytest.fail(missing, pytrace=False)
     yield browser
     browser.__exit__(None, None, None)
 

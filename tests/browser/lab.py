@@ -52,6 +52,9 @@ lab.watch = (node, name) => {
 };
 lab.panel = () => window.jupyterapp?.shell.currentWidget;
 lab.kernel = () => lab.panel()?.sessionContext?.session?.kernel;
+lab.tracebacks = () => lab.panel().content.widgets.flatMap(cell =>
+  (cell.model.outputs?.toJSON() ?? []).filter(output => output.output_type === 'error')
+    .map(output => `${output.ename}: ${output.evalue}`));
 lab.ask = async (code, expressions, seconds) => {  // a lost request is sent again: ipykernel#1554
   for (let sent = 0; sent < 5; sent++) {
     const future = lab.kernel().requestExecute(
@@ -365,11 +368,7 @@ class Notebook:
 
     def tracebacks(self) -> list[str]:
         """Name and text of the exceptions that cells have ended with."""
-        return self.page.evaluate(
-            """() => lab.panel().content.widgets.flatMap(c =>
-              (c.model.outputs?.toJSON() ?? []).filter(o => o.output_type === 'error')
-                .map(o => `${o.ename}: ${o.evalue}`))"""
-        )
+        return self.page.evaluate("() => lab.tracebacks()")
 
     # -- what is drawn -----------------------------------------------------------------------
     def wait(self, selector: str, timeout_s: float = 30):

@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.browser
 
 LESSON = Path(__file__).parents[2] / "nbs/tutorials/01_first_run.ipynb"
-LIVE, REACTION = ".nnb-live", 0.5  # s from a click to its effect, a step not counted
+REACTION = 0.5  # s from a click to its effect, a step not counted
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def lesson(open_notebook, tmp_path):
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            if "= fit(" in cell.source:  # on a fast machine it must not be over before Stop
+            if "history = fit(" in cell.source:  # on a fast machine it must not be over before Stop
                 cell.source = re.sub(r"epochs=\d+", "epochs=1000", cell.source)
     nbformat.write(book, tmp_path / LESSON.name)
 
@@ -33,7 +33,19 @@ def lesson(open_notebook, tmp_path):
     return open_notebook(tmp_path / LESSON.name), where
 
 
-def updates_while_training(nb: lab.Notebook, cell: int, live: str = LIVE) -> None:
+def widget_of(nb: lab.Notebook, cell: int, name: str) -> str:
+    """A selector for the live curves below a cell, once they are there and in view."""
+    node = "i => lab.panel().content.widgets[i].node.querySelector('.nnb-live')"
+    nb.page.wait_for_function(
+        f"i => ({node})(i) || lab.tracebacks().length", arg=cell, timeout=180_000
+    )
+    assert nb.tracebacks() == []
+    nb.page.evaluate(f"([i, name]) => {{ ({node})(i).id = name; }}", [cell, name])
+    nb.show(f"#{name}")
+    return f"#{name}"
+
+
+def updates_while_training(nb: lab.Notebook, live: str, cell: int) -> None:
     nb.wait_data(live, "points", "n > 0", 60)
     nb.watch(live, "points")
     nb.page.wait_for_function("() => lab.seen.length > 20", timeout=120_000)
@@ -42,40 +54,37 @@ def updates_while_training(nb: lab.Notebook, cell: int, live: str = LIVE) -> Non
 
 def test_first_run_trains_pauses_stops_and_goes_on(lesson):
     nb, where = lesson
-    fits = where("= fit(")
+    first_fit, second_fit = where("history = fit(")
     nb.run_all()
-    nb.wait(LIVE, 180)
-    nb.show(LIVE)
-    updates_while_training(nb, fits[0])
-    assert nb.ink(f"{LIVE} [data-panel=loss]") > 100
-    nb.screenshot("first-run-light", LIVE)
+    live = widget_of(nb, first_fit, "first")
+    updates_while_training(nb, live, first_fit)
+    assert nb.ink(f"{live} [data-panel=loss]") > 100
+    nb.screenshot("first-run-light", live)
     nb.theme("dark")
-    nb.screenshot("first-run-dark", LIVE)
+    nb.screenshot("first-run-dark", live)
 
-    nb.click(f"{LIVE} .nnb-pause")
-    nb.wait_data(LIVE, "state", "v === 'paused'", 5)
+    nb.click(f"{live} .nnb-pause")
+    nb.wait_data(live, "state", "v === 'paused'", 5)
     nb.page.wait_for_timeout(500)  # what was under way arrives
-    points = nb.data(LIVE, "points")
+    points = nb.data(live, "points")
     nb.page.wait_for_timeout(1000)
-    assert nb.data(LIVE, "points") == points and nb.prompt(fits[0]) == "[*]:"
-    nb.click(f"{LIVE} .nnb-pause")
-    nb.wait_data(LIVE, "points", f"n > {points}", 10)
+    assert nb.data(live, "points") == points and nb.prompt(first_fit) == "[*]:"
+    nb.click(f"{live} .nnb-pause")
+    nb.wait_data(live, "points", f"n > {points}", 10)
 
-    clicked = nb.click(f"{LIVE} .nnb-stop")
-    nb.wait_done(fits[0], 20)
+    clicked = nb.click(f"{live} .nnb-stop")
+    nb.wait_done(first_fit, 20)
     waited = nb.page.evaluate("() => lab.now()") / 1000 - clicked
-    nb.wait_data(LIVE, "state", "v === 'stopped'", 5)
+    nb.wait_data(live, "state", "v === 'stopped'", 5)
 
     # "Run all" goes on by itself: the features are judged, then the second training starts.
     judged = where("untrained, {after:.1%} trained")[0]
     nb.wait_output(judged, "trained", 60)
-    nb.wait(f"{LIVE} >> nth=2", 120)  # after the first training's two views
-    nb.page.evaluate("live => { document.querySelectorAll(live)[2].id = 'second'; }", LIVE)
-    nb.show("#second")
-    updates_while_training(nb, fits[1], "#second")
-    nb.click("#second .nnb-stop")
-    nb.wait_done(fits[1], 20)
-    nb.wait_done(where("history.plot()")[0], 60)
+    live = widget_of(nb, second_fit, "second")
+    updates_while_training(nb, live, second_fit)
+    nb.click(f"{live} .nnb-stop")
+    nb.wait_done(second_fit, 20)
+    nb.wait_done(where("")[-1], 60)
     assert nb.tracebacks() == []
     assert nb.value("history.state") == "stopped"
     step = nb.value("float((lambda t: max(t[1:] - t[:-1]))(history.columns()['time'][1]))")

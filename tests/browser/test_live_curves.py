@@ -184,11 +184,11 @@ def test_toolbar_interrupt_ends_cleanly_and_keeps_the_history(open_notebook):
 
 
 def test_reload_during_a_cell_shows_the_whole_history_at_its_end(open_notebook):
-    nb = start(open_notebook, TRAIN.replace("train(curves)", "train(curves, epochs=5)"), AFTER)
+    nb = start(open_notebook, TRAIN.replace("train(curves)", "train(curves, epochs=6)"), AFTER)
     under_way(nb)
     nb.reload(wait_kernel=False)
     nb.wait_kernel()
-    assert nb.value("(history.state, history.step)") == ("finished", 500)
+    assert nb.value("(history.state, history.step)") == ("finished", 600)
     nb.wait(f"{LIVE}[data-ready]")
     all_there(nb)
     nb.wait_data(LIVE, "state", "v === 'finished'")
