@@ -233,6 +233,14 @@ def test_time_is_logged_once_per_step_and_rises():
     assert steps.tolist() == [1, 2, 3] and (np.diff(times) >= 0).all() and 0 <= times[0] < 60
 
 
+def test_time_never_goes_back_when_a_thread_logs_late():
+    history = History()
+    for step in (1, 2, 1, 2, 3):  # the second 1 and 2 come from a monitor that was interrupted
+        history.log(step, {"loss": 0.0} if step > history.step else {"ram": 1.0})
+    history.flush()
+    assert history.columns()["time"][0].tolist() == [1, 2, 3]
+
+
 def test_start_run_clears_and_names_the_run():
     history = History()
     states = []

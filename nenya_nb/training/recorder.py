@@ -135,7 +135,7 @@ class Recorder:
         steps: dict[str, list] = {}
         values: dict[str, list] = {}
         for step, clock, items in pending:
-            if step != self._timed_step:
+            if self._timed_step is None or step > self._timed_step:  # a thread may be late
                 items = [*items, ("time", clock - self._started)]
                 self._timed_step = step
             for name, value in items:
