@@ -66,7 +66,7 @@ class Recorder:
     def __init__(
         self,
         min_interval: float = 0.1,  # shortest time between two flushes, in seconds
-        max_share: float = 0.005,  # largest fraction of the time that flushing may take
+        max_share: float = 0.003,  # largest fraction of the time that flushing may take
     ):
         self.min_interval, self.max_share = min_interval, max_share
         self._lock = threading.RLock()  # held while flushing; writers and readers do not need it
