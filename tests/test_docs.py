@@ -102,7 +102,8 @@ def test_pages_have_no_broken_links_or_markup(proc):
         for link in links:
             if re.match(r"(https?:|mailto:|#|data:)", link):
                 continue
-            path = (page.parent / unquote(link.split("#")[0])).resolve()
+            file = unquote(link.split("#")[0])  # nbdev's own links start at the root of the site
+            path = proc / file[1:] if file.startswith("/") else (page.parent / file).resolve()
             page_of = path.with_suffix(".ipynb") if path.suffix == ".html" else path
             # nbdev drops the number prefix from a page's name
             stems = {re.sub(r"^\d+[a-z]?_", "", p.stem) for p in page_of.parent.glob("*.ipynb")}
