@@ -164,8 +164,8 @@ def test_P1_factories_take_num_classes_and_pretrained_and_have_the_published_siz
     assert [p.default for p in inspect.signature(factory).parameters.values()][:2] == [1000, False]
     assert n_params(on_meta(name)) == PARAMS[name][0]
     assert n_params(on_meta(name, 0)) == PARAMS[name][1]
-    with pytest.raises(NotImplementedError, match=f"{name}: pretrained=True is not available"):
-        factory(1000, True)
+    with pytest.raises(ValueError, match=f"Unknown weights of {name} 'V9'"):
+        factory(1000, "V9")
 
 
 def test_P3_P19_ten_classes():

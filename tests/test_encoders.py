@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 
 import nenya_nb.models as nb
-from nenya_nb.models import SupCEResNet, SupConResNet, get_resnet, split_views
+from nenya_nb.models import (
+    SupCEResNet,
+    SupConResNet,
+    WeightsUnavailable,
+    get_resnet,
+    split_views,
+)
 
 torch.set_num_threads(1)
 NAMES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
@@ -95,9 +101,19 @@ def test_row_n9_get_resnet_is_headless_and_pooled():
     assert model.get_output_shape([2, 3, 64, 64]) == [2, 512]
 
 
-def test_row_n9_pretrained_is_announced():
-    with pytest.raises(NotImplementedError, match="load_state_dict"):
+def test_row_n9_pretrained_says_what_to_do_without_network(no_weights):
+    with pytest.raises(WeightsUnavailable, match="resnet18-f37072fd.pth"):
         get_resnet("resnet18", pretrained=True)
+    with pytest.raises(WeightsUnavailable, match="IMAGENET1K_V1"):
+        get_resnet("resnet50", pretrained="V1")
+
+
+def test_section_2_2_pretrained_takes_the_imagenet_stem(no_weights):
+    no_weights.mkdir(parents=True)
+    donor = get_resnet("resnet18", num_classes=1000)
+    torch.save(donor.state_dict(), no_weights / "own.pth")
+    model = SupConResNet("resnet18", pretrained=str(no_weights / "own.pth"))
+    assert torch.equal(model.encoder.conv1.weight, donor.conv1.weight)
 
 
 def test_row_n10_unknown_name():

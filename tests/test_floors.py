@@ -16,6 +16,8 @@ FLOORS = {
     "evaluation": set(),
     "introspect": set(),
     "widgets": {"introspect"},
+    "nn": {"models"},  # import paths of other libraries
+    "utils": {"models"},
     "cli": {"models", "data", "training", "evaluation", "introspect", "widgets"},
     "__main__": {"cli"},
     "__init__": set(),

@@ -244,8 +244,8 @@ def test_row_p3_resnet50_with_ten_classes():
     assert n_params(on_meta(lambda: nb.resnet18(num_classes=10))) == 11_181_642
 
 
-def test_row_p4_pretrained_says_what_to_do():
-    with pytest.raises(NotImplementedError, match="load_state_dict"):
+def test_row_p4_pretrained_says_what_to_do(no_weights):
+    with pytest.raises(nb.WeightsUnavailable, match="Three ways out"):
         nb.resnet18(pretrained=True)
 
 

@@ -23,6 +23,7 @@ from nenya_nb.models.backbones.vit import (
     dino_vits16,
     vit_from_mmselfsup,
 )
+from nenya_nb.models.backbones.weights import WeightsUnavailable
 
 TINY = dict(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3)
 FACTORIES = [dino_vits16, dino_vits8, dino_vitb16, dino_vitb8]
@@ -357,12 +358,12 @@ def test_dino_tokens_and_work_are_the_published_ones(factory, size, tokens, gmac
     assert abs(counter.get_total_flops() / 2e9 - gmac) < 6e-4
 
 
-def test_D4_dino_vits16_gives_the_cls_token():
+def test_D4_dino_vits16_gives_the_cls_token(no_weights):
     model = dino_vits16(img_size=32, depth=2).eval()
     x = torch.randn(2, 3, 32, 32)
     assert type(model.output_dim) is int and model.output_dim == 384
     assert model(x).shape == (2, 384) and torch.equal(model(x), model.forward_features(x)[:, 0])
-    with pytest.raises(NotImplementedError, match="vit_small_patch16_224.dino"):
+    with pytest.raises(WeightsUnavailable, match="vit_small_patch16_224.dino"):
         dino_vits16(pretrained=True)
 
 

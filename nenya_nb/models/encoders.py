@@ -6,57 +6,41 @@
 __all__ = ['get_resnet', 'SupConResNet', 'SupCEResNet']
 
 # %% ../../nbs/models/60_encoders.ipynb #imports
-from collections.abc import Callable
+import re
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import unknown_name
+from .backbones.registry import get_backbone, list_models
 from .backbones.resnet import ResNet
-from nenya_nb.models.backbones.resnet_variants import (
-    resnet18,
-    resnet34,
-    resnet50,
-    resnet101,
-    resnet152,
-    resnet_tiny,
-)
 from .necks import mlp
 
 # %% ../../nbs/models/60_encoders.ipynb #get_resnet
-_RESNETS: dict[str, Callable[..., ResNet]] = {
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "resnet50": resnet50,
-    "resnet101": resnet101,
-    "resnet152": resnet152,
-    "resnet_tiny": resnet_tiny,
-}
-
-
 def get_resnet(
-    name: str,  # "resnet18", "resnet34", "resnet50", "resnet101", "resnet152" or "resnet_tiny"
-    pretrained: bool = False,  # not available yet
+    name: str,  # "resnet18", "resnet50", "resnet_tiny", …; all of them: `list_models("*resne*")`
+    pretrained: bool | str = False,  # True, a tag such as "V1", or the path of a file
     **kwargs: Any,  # any setting of `ResNet`, e.g. in_channels=1 or stem_type="small"
 ) -> ResNet:
     """A ResNet as an encoder: no classifier, pooled. Images (B, C, H, W) → features (B, output_dim).
 
-    Raises ValueError for an unknown name, NotImplementedError for pretrained weights."""
-    if name not in _RESNETS:
-        raise unknown_name("ResNet", name, _RESNETS)
-    if pretrained:
-        raise NotImplementedError(
-            f"get_resnet({name!r}, pretrained=True) is not available yet. Load weights yourself, torchvision's "
-            f"layer names fit: weights = torchvision.models.{name}(weights='DEFAULT').state_dict(); "
-            f"get_resnet({name!r}).load_state_dict(weights, strict=False)"
-        )
-    return _RESNETS[name](**{"num_classes": 0, "global_pool": "avg"} | kwargs)
+    The same as `get_backbone`, for this family alone. Raises ValueError for an unknown name,
+    WeightsUnavailable where published weights are not to be had."""
+    names = list_models("*resne*")
+    spelled = re.sub(
+        r"resnet_(\d)", r"resnet\1", name
+    )  # resnet_50 and wide_resnet_50 are known too
+    if spelled not in {*names, *(known.removesuffix("_2") for known in names)}:
+        raise unknown_name("ResNet", name, names)
+    return get_backbone(name, pretrained, **kwargs)
 
 # %% ../../nbs/models/60_encoders.ipynb #encoder
 def _encoder(name: str, stem: str, kwargs: dict) -> ResNet:
-    "The backbone of an encoder with one of the two stems."
+    "The backbone of an encoder with one of the two stems; published weights want ImageNet's."
     stems = {"small": "small", "imagenet": "plain"}
+    if kwargs.get("pretrained") and stem == "small":
+        stem = "imagenet"
     if stem not in stems:
         raise unknown_name("stem", stem, stems)
     return get_resnet(name, **{"stem_type": stems[stem]} | kwargs)
@@ -85,7 +69,7 @@ class SupConResNet(nn.Module):
         *,
         stem: str = "small",  # "small": 3×3, no pool, for 32 px; "imagenet": 7×7 and pool
         in_channels: int = 3,  # channels of the images
-        **kwargs: Any,  # any other setting of `ResNet`
+        **kwargs: Any,  # any other setting of `get_resnet`; pretrained=True takes the imagenet stem
     ):
         super().__init__()
         self.encoder = _encoder(name, stem, {"in_channels": in_channels} | kwargs)
@@ -116,7 +100,7 @@ class SupCEResNet(nn.Module):
         *,
         stem: str = "small",  # "small": 3×3, no pool, for 32 px; "imagenet": 7×7 and pool
         in_channels: int = 3,  # channels of the images
-        **kwargs: Any,  # any other setting of `ResNet`
+        **kwargs: Any,  # any other setting of `get_resnet`; pretrained=True takes the imagenet stem
     ):
         super().__init__()
         self.encoder = _encoder(name, stem, {"in_channels": in_channels} | kwargs)

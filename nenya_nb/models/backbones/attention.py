@@ -51,8 +51,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,  # tokens, (B, N, dim)
-        bias: Tensor
-        | None = None,  # added to q·k/√d; any shape that broadcasts to (B, heads, N, N)
+        bias: Tensor | None = None,  # added to q·k/√d, broadcast to (B, heads, N, N)
     ) -> Tensor:
         q, k, v = self.split(x)
         dropout = self.attn_drop if self.training else 0.0

@@ -41,7 +41,7 @@ class ConvBackbone(Backbone):
 
     def _finish(
         self,
-        plan: Sequence[tuple[int, int]],  # channels and stride of each map, in order
+        plan: dict[str, tuple[int, int]],  # submodule → channels and stride of its map, in order
         num_classes: int,  # width of the classifier, 0 for none
         global_pool: str | None,  # "avg", or None for the map
         drop_rate: float,  # dropout before the classifier
@@ -49,7 +49,7 @@ class ConvBackbone(Backbone):
         "Adds pool and classifier to a network whose maps follow `plan`."
         if global_pool not in (None, "avg"):
             raise unknown_name("global_pool", global_pool, ["avg"], "None gives the map.")
-        self._plan = tuple(plan)
+        self._stage_names, self._plan = tuple(plan), tuple(plan.values())
         self.global_pool, self.drop_rate = global_pool, drop_rate
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self._set_classifier(nn.Linear(self.num_features, num_classes) if num_classes else None)
@@ -104,6 +104,19 @@ class ConvBackbone(Backbone):
         "Shape of `forward`'s answer by arithmetic alone; safe to ask from many threads."
         last = map_shapes(self._plan, check_shape(shape, self.in_channels))[-1]
         return [last[0], self.output_dim] if self.has_head() or self.global_pool else list(last)
+
+    def get_stage_shapes(
+        self,
+        shape: Sequence[int] | TensorSpec,  # of the input, (B, C, H, W)
+    ) -> dict[str, list[int]]:
+        "Name of each stage → shape of what it gives, to the end of the network, by arithmetic alone."
+        maps = map_shapes(self._plan, check_shape(shape, self.in_channels))
+        shapes = {name: list(size) for name, size in zip(self._stage_names, maps, strict=True)}
+        if self.has_head() or self.global_pool:
+            shapes["avgpool"] = [maps[-1][0], int(self.num_features), 1, 1]
+        if self.has_head():
+            shapes[self.head_name] = [maps[-1][0], self.output_dim]
+        return shapes
 
     @property
     def num_features(self) -> CallableInt:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .base import TensorSpec, check_images, check_shape
 from .conv import ConvBackbone, map_shapes
+from .pretrained import load_pretrained
 from ..blocks import DropPath, SqueezeExcitation
 
 # %% ../../../nbs/models/backbones/20_efficientnet.ipynb #scale_channels
@@ -136,8 +137,7 @@ class EfficientNet(ConvBackbone):
         in_channels: int = 3,  # channels of the images
         drop_path_rate: float = 0.2,  # stochastic depth towards the last block, 0 ≤ rate < 1
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,  # made with the number of channels
-        global_pool: str
-        | None = None,  # "avg": features even without classifier; None: then the map
+        global_pool: str | None = None,  # "avg": features, None: the map without classifier
     ):
         super().__init__()
         if width_mult <= 0 or depth_mult <= 0:
@@ -164,7 +164,9 @@ class EfficientNet(ConvBackbone):
             plan.append((width, stride))
         layers.append(conv_norm(width, 4 * width, norm_layer=norm_layer))
         self.features = nn.Sequential(*layers)
-        self._finish([*plan, (4 * width, 1)], num_classes, global_pool, drop_rate=0.0)
+        plan.append((4 * width, 1))
+        named = {f"features.{i}": step for i, step in enumerate(plan)}
+        self._finish(named, num_classes, global_pool, drop_rate=0.0)
         _init_weights(self)
 
     def _set_classifier(self, classifier: nn.Module | None) -> None:
@@ -194,19 +196,6 @@ class EfficientNet(ConvBackbone):
             maps.append(x)
         return maps
 
-    def get_stage_shapes(
-        self,
-        shape: Sequence[int] | TensorSpec,  # of the input, (B, C, H, W)
-    ) -> dict[str, list[int]]:
-        "Name of each stage → shape of what it gives, to the end of the network, by arithmetic alone."
-        maps = map_shapes(self._plan, check_shape(shape, self.in_channels))
-        shapes = {f"features.{i}": list(size) for i, size in enumerate(maps)}
-        if self.has_head() or self.global_pool:
-            shapes["avgpool"] = [maps[-1][0], int(self.num_features), 1, 1]
-        if self.has_head():
-            shapes["classifier"] = [maps[-1][0], self.output_dim]
-        return shapes
-
     def has_classifier(self) -> bool:
         "Is there a classifier?"
         return self.has_head()
@@ -234,20 +223,19 @@ _VARIANTS = {  # width_mult, depth_mult, dropout, input_size
 _SLOW_NORM = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 
 
-def _efficientnet(name: str, num_classes: int, pretrained: bool, kwargs: dict) -> EfficientNet:
-    if pretrained:
-        raise NotImplementedError(
-            f"{name}: pretrained=True is not available yet. Layer names are torchvision's, so load them "
-            f"yourself: m = {name}(); m.load_state_dict(torchvision.models.{name}"
-            '(weights="DEFAULT").state_dict())'
-        )
+def _efficientnet(
+    name: str, num_classes: int, pretrained: bool | str, kwargs: dict
+) -> EfficientNet:
     slow = {"norm_layer": _SLOW_NORM} if name[-1] in "567" else {}
-    return EfficientNet(*_VARIANTS[name], num_classes, **slow | kwargs)
+    chosen = kwargs.pop("checkpoint_path", None) or pretrained
+    return load_pretrained(
+        EfficientNet(*_VARIANTS[name], num_classes, **slow | kwargs), name, chosen
+    )
 
 
 def efficientnet_b0(
     num_classes: int = 1000,  # 0 for no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, a tag such as "V1", or the path of a file
     **kwargs: Any,  # any keyword of `EfficientNet`
 ) -> EfficientNet:
     "EfficientNet-B0: 224 px, 1280 features, 5.3 M parameters."
@@ -256,7 +244,7 @@ def efficientnet_b0(
 # %% ../../../nbs/models/backbones/20_efficientnet.ipynb #efficientnet_b1
 def efficientnet_b1(
     num_classes: int = 1000,  # 0 for no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, a tag such as "V1", or the path of a file
     **kwargs: Any,  # any keyword of `EfficientNet`
 ) -> EfficientNet:
     "EfficientNet-B1: 240 px, 1280 features, 7.8 M parameters."
@@ -265,7 +253,7 @@ def efficientnet_b1(
 # %% ../../../nbs/models/backbones/20_efficientnet.ipynb #efficientnet_b2
 def efficientnet_b2(
     num_classes: int = 1000,  # 0 for no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, a tag such as "V1", or the path of a file
     **kwargs: Any,  # any keyword of `EfficientNet`
 ) -> EfficientNet:
     "EfficientNet-B2: 260 px, 1408 features, 9.1 M parameters."
@@ -274,7 +262,7 @@ def efficientnet_b2(
 # %% ../../../nbs/models/backbones/20_efficientnet.ipynb #efficientnet_b3
 def efficientnet_b3(
     num_classes: int = 1000,  # 0 for no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, a tag such as "V1", or the path of a file
     **kwargs: Any,  # any keyword of `EfficientNet`
 ) -> EfficientNet:
     "EfficientNet-B3: 300 px, 1536 features, 12.2 M parameters."
@@ -283,7 +271,7 @@ def efficientnet_b3(
 # %% ../../../nbs/models/backbones/20_efficientnet.ipynb #efficientnet_b4
 def efficientnet_b4(
     num_classes: int = 1000,  # 0 for no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, a tag such as "V1", or the path of a file
     **kwargs: Any,  # any keyword of `EfficientNet`
 ) -> EfficientNet:
     "EfficientNet-B4: 380 px, 1792 features, 19.3 M parameters."
@@ -292,7 +280,7 @@ def efficientnet_b4(
 # %% ../../../nbs/models/backbones/20_efficientnet.ipynb #efficientnet_b5
 def efficientnet_b5(
     num_classes: int = 1000,  # 0 for no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, a tag such as "V1", or the path of a file
     **kwargs: Any,  # any keyword of `EfficientNet`
 ) -> EfficientNet:
     "EfficientNet-B5: 456 px, 2048 features, 30.4 M parameters."
@@ -301,7 +289,7 @@ def efficientnet_b5(
 # %% ../../../nbs/models/backbones/20_efficientnet.ipynb #efficientnet_b6
 def efficientnet_b6(
     num_classes: int = 1000,  # 0 for no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, a tag such as "V1", or the path of a file
     **kwargs: Any,  # any keyword of `EfficientNet`
 ) -> EfficientNet:
     "EfficientNet-B6: 528 px, 2304 features, 43.0 M parameters."
@@ -310,7 +298,7 @@ def efficientnet_b6(
 # %% ../../../nbs/models/backbones/20_efficientnet.ipynb #efficientnet_b7
 def efficientnet_b7(
     num_classes: int = 1000,  # 0 for no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, a tag such as "V1", or the path of a file
     **kwargs: Any,  # any keyword of `EfficientNet`
 ) -> EfficientNet:
     "EfficientNet-B7: 600 px, 2560 features, 66.3 M parameters."

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...core import unknown_name
 from .base import TensorSpec
+from .pretrained import load_pretrained
 from .vit import VisionTransformer
 
 # %% ../../../nbs/models/backbones/35_masked_vit.ipynb #vit_arch
@@ -92,6 +93,7 @@ class MAEViT(VisionTransformer):
         positions: str = "mae",  # order of the waves; MMSelfSup's own code uses "mocov3"
         global_pool: str = "avg",  # features without mask: mean of the patches, or "token"
         num_classes: int = 0,  # a classifier on the features, for fine-tuning
+        pretrained: bool | str = False,  # True, or the path of a file
         **kwargs: Any,  # any other setting of `VisionTransformer`
     ):
         settings = vit_arch(arch) | dict(positions=positions, global_pool=global_pool)
@@ -101,6 +103,8 @@ class MAEViT(VisionTransformer):
             raise ValueError(
                 f"MAEViT: mask_ratio must be in [0, 1) and leave one of {self.num_patches} patches, got {mask_ratio}"
             )
+        size = arch[0] if isinstance(arch, str) else ""
+        load_pretrained(self, f"mae_vit{size}{self.patch_embed.patch_size[0]}", pretrained)
 
     def init_weights(self) -> None:
         "Starts all over, as MAE does."
@@ -146,8 +150,7 @@ class CAEViT(VisionTransformer):
         arch: str | dict = "b",  # "b", "l", "h", or a dict as `vit_arch` takes it
         img_size: int | tuple[int, int] = 224,  # px
         patch_size: int | tuple[int, int] = 16,  # px
-        init_values: float
-        | None = None,  # start of LayerScale, 0.1 in the paper; None or 0 for none
+        init_values: float | None = None,  # start of LayerScale, 0.1 in the paper; None: none
         qkv_bias: bool = True,  # False, as in the paper, learns biases for queries and values only
         *,
         positions: str = "mocov3",  # order of the fixed waves
@@ -171,8 +174,7 @@ class CAEViT(VisionTransformer):
         self,
         x: Tensor,  # images, (B, C, H, W)
         mask: Tensor | None = None,  # True where hidden; None hides nothing
-        num_masked: int
-        | None = None,  # patches hidden in each image; None counts them, which waits for a GPU
+        num_masked: int | None = None,  # hidden in each image; None counts, which waits for a GPU
     ) -> Tensor:
         tokens = self.tokens(x)
         if mask is not None:
@@ -216,8 +218,7 @@ class MoCoV3ViT(VisionTransformer):
 
     def __init__(
         self,
-        arch: str
-        | dict = "mocov3-small",  # "mocov3-small", "b", "l", or a dict as `vit_arch` takes it
+        arch: str | dict = "mocov3-small",  # or "b", "l", or a dict as `vit_arch` takes it
         img_size: int | tuple[int, int] = 224,  # px
         patch_size: int | tuple[int, int] = 16,  # px
         stop_grad_conv1: bool = False,  # keep the patch projection as it was drawn; True in the paper

@@ -6,6 +6,7 @@
 __all__ = ['ResNetBlockType', 'ResNet']
 
 # %% ../../../nbs/models/backbones/10_resnet.ipynb #imports
+import re
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
@@ -17,6 +18,7 @@ from ...core import unknown_name
 from .base import TensorSpec, check_images, check_shape
 from .conv import ConvBackbone, map_shapes
 from ..blocks import BasicBlock, Bottleneck, conv3x3, projection_shortcut
+from ..preact import PreActBlock, PreActBottleneck
 
 # %% ../../../nbs/models/backbones/10_resnet.ipynb #ResNetBlockType
 class ResNetBlockType(StrEnum):
@@ -24,10 +26,15 @@ class ResNetBlockType(StrEnum):
 
     BASIC = "basic"  # two 3×3 convolutions: ResNet-18, 34
     BOTTLENECK = "bottleneck"  # 1×1, 3×3, 1×1: ResNet-50 and deeper
+    PREACT = "preact"  # the bottleneck with norm and ReLU in front: ResNet-200 and deeper
 
 # %% ../../../nbs/models/backbones/10_resnet.ipynb #find_block
 _BlockChoice = type[nn.Module] | ResNetBlockType | str | int | None
-_BLOCKS = {ResNetBlockType.BASIC: BasicBlock, ResNetBlockType.BOTTLENECK: Bottleneck}
+_BLOCKS = {
+    ResNetBlockType.BASIC: BasicBlock,
+    ResNetBlockType.BOTTLENECK: Bottleneck,
+    ResNetBlockType.PREACT: PreActBottleneck,
+}
 _DEPTHS = {  # layers with weights -> block, blocks in each stage
     18: (BasicBlock, [2, 2, 2, 2]),
     34: (BasicBlock, [3, 4, 6, 3]),
@@ -143,6 +150,7 @@ def _init_weights(model: nn.Module, zero_init_residual: bool) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for module in model.modules():  # again, since a block comes before its convolutions
         if zero_init_residual and hasattr(module, "zero_init_last"):
             module.zero_init_last()
 
@@ -154,14 +162,14 @@ class ResNet(ConvBackbone):
     with `global_pool="avg"` features (B, D), where D is `num_features`. The stem is "plain" (7×7 and
     pool), "deep" (three 3×3 and pool) or "small" (3×3, no pool). A block is a class with an `expansion`,
     called as `block(in_channels, channels, stride, downsample, **block_args)`; what it must promise is
-    that its output has the shape of its shortcut.
+    that its output has the shape of its shortcut. After pre-activation blocks a norm and a ReLU follow.
 
     Raises TypeError where `block`, `block_type`, `depth` and `layers` disagree, ValueError for unknown
     names and for lists that do not match."""
 
     def __init__(
         self,
-        block: _BlockChoice = None,  # a class, "basic", "bottleneck", or a depth such as 50
+        block: _BlockChoice = None,  # a class, "basic", "bottleneck", "preact", or a depth: 50
         layers: Sequence[int] | None = None,  # blocks in each stage; known if a depth was given
         num_classes: int = 1000,  # width of the classifier; 0 for none
         *,
@@ -180,6 +188,9 @@ class ResNet(ConvBackbone):
         avg_down: bool = False,  # average before the shortcut's convolution (ResNet-D)
         replace_stride_with_dilation: Sequence[bool] | None = None,  # for each stage but the first
         norm_layer: Callable[[int], nn.Module] | None = None,  # given channels; None: BatchNorm2d
+        stem_norm: bool = True,  # norm and ReLU after the stem's last convolution
+        shortcut_norm: bool = True,  # a norm after the convolution of a shortcut
+        final_norm: bool | None = None,  # norm, ReLU after the last block; None: if pre-activated
         drop_path_rate: float = 0.0,  # stochastic depth at the last block, 0 ≤ rate < 1
         drop_rate: float = 0.0,  # dropout before the classifier, 0 ≤ rate < 1
         global_pool: str | None = None,  # without classifier: "avg" for features, None for the map
@@ -201,44 +212,53 @@ class ResNet(ConvBackbone):
         kind, small = stem_type or "plain", stem_type == "small"
         stem_stride = stem_stride or (1 if small else 2)
         self.conv1, width = _stem_conv(in_channels, stem_width, kind, stem_stride, norm_layer)
-        self.bn1 = norm_layer(width)
-        self.relu = nn.ReLU()
+        self.bn1 = norm_layer(width) if stem_norm else nn.Identity()
+        self.relu = nn.ReLU() if stem_norm else nn.Identity()
         self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, stride=2, padding=1)
 
-        plan = [(width, stem_stride), (width, 1 if small else 2)]
+        plan = {"conv1": (width, stem_stride), "bn1": (width, 1), "relu": (width, 1)}
+        plan["maxpool"] = (width, 1 if small else 2)
         settings = _stage_settings(layers, strides, dilate, drop_path_rate, block_args)
-        shortcut = partial(projection_shortcut, average=avg_down, norm_layer=norm_layer)
+        shortcut_norm_layer = norm_layer if shortcut_norm else nn.Identity
+        shortcut = partial(projection_shortcut, average=avg_down, norm_layer=shortcut_norm_layer)
         for k, (inner, (stride, args)) in enumerate(zip(channels, settings, strict=True), start=1):
             setattr(self, f"layer{k}", _stage(self._block, width, inner, stride, args, shortcut))
             width = inner * self._block.expansion
-            plan.append((width, stride))
-        self._finish(plan, num_classes if out_indices is None else 0, global_pool, drop_rate)
+            plan[f"layer{k}"] = (width, stride)
+        if final_norm is None:
+            final_norm = issubclass(self._block, PreActBlock)
+        self.norm = None
+        if final_norm:
+            self.norm = nn.Sequential(norm_layer(width), nn.ReLU())
+            plan["norm"] = (width, 1)
+        if out_indices is not None:
+            num_classes, global_pool = 0, None
+        self._finish(plan, num_classes, global_pool, drop_rate)
         _init_weights(self, zero_init_residual)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         check_images(x, self.in_channels)
         if self.out_indices is not None:
-            return self._forward_indices(x)
+            maps = self._maps(x)
+            return tuple([maps[0], *maps[2:]][i] for i in self.out_indices)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for stage in self.layers:
             x = stage(x)
-        return self.forward_head(x)
+        return self.forward_head(x if self.norm is None else self.norm(x))
 
-    def _forward_indices(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        "The stem's map before and after its pool, then one for each stage."
         maps = [self.relu(self.bn1(self.conv1(x)))]
-        x = self.maxpool(maps[0])
-        for stage in self.layers:
-            x = stage(x)
-            maps.append(x)
-        return tuple(maps[i] for i in self.out_indices)
+        for stage in (self.maxpool, *self.layers):
+            maps.append(stage(maps[-1]))
+        return maps if self.norm is None else [*maps[:-1], self.norm(maps[-1])]
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
-        "The stem's map after its pool, then the map after each stage: a list of (B, C, H, W)."
+        """The stem's map after its pool, then the map after each stage: a list of (B, C, H, W).
+
+        The last one is what the classifier averages, so after the `norm` if there is one."""
         check_images(x, self.in_channels)
-        maps = [self.maxpool(self.relu(self.bn1(self.conv1(x))))]
-        for stage in self.layers:
-            maps.append(stage(maps[-1]))
-        return maps
+        return self._maps(x)[1:]
 
     def forward_features(
         self,
@@ -249,7 +269,12 @@ class ResNet(ConvBackbone):
         Where timm's method of this name gives one map, use `forward_stages(x)[-1]`."""
         if isinstance(x, Tensor):
             return self.forward_stages(x)
-        return [TensorSpec(s) for s in map_shapes(self._plan, check_shape(x, self.in_channels))[1:]]
+        return [TensorSpec(s) for s in self._map_shapes(x)[1:]]
+
+    def _map_shapes(self, shape: Sequence[int]) -> list[tuple[int, int, int, int]]:
+        "The shapes of `_maps`."
+        shapes = map_shapes(self._plan, check_shape(shape, self.in_channels))
+        return list(shapes[2 : 4 + len(self._layer_config)])
 
     def get_output_shape(
         self,
@@ -258,7 +283,7 @@ class ResNet(ConvBackbone):
         "Shape of `forward`'s answer by arithmetic alone; with `out_indices` a list of shapes."
         if self.out_indices is None:
             return super().get_output_shape(shape)
-        before_pool, _, *stages = map_shapes(self._plan, check_shape(shape, self.in_channels))
+        before_pool, _, *stages = self._map_shapes(shape)
         return [list([before_pool, *stages][i]) for i in self.out_indices]
 
     def has_fc(self) -> bool:
@@ -278,6 +303,13 @@ class ResNet(ConvBackbone):
     def block_type(self) -> ResNetBlockType | None:
         "The name of the blocks' kind; None for a class of your own."
         return next((kind for kind, block in _BLOCKS.items() if block is self._block), None)
+
+    @property
+    def depth(self) -> int:
+        "Layers with weights on the main road, as papers count: convolutions, and one for the classifier."
+        aside = re.compile(r"\.(downsample|se)\.")
+        convs = (name for name, m in self.named_modules() if isinstance(m, nn.Conv2d))
+        return 1 + sum(not aside.search(name) for name in convs)
 
     @property
     def layer_config(self) -> list[int]:

@@ -151,8 +151,7 @@ class SwinTransformer(ConvBackbone):
         proj_drop_rate: float = 0.0,  # dropout in the blocks, 0 ≤ rate < 1
         attn_drop_rate: float = 0.0,  # dropout of attention weights, 0 ≤ rate < 1
         drop_path_rate: float = 0.0,  # stochastic depth at the last block, 0 ≤ rate < 1
-        global_pool: str
-        | None = None,  # "avg": features even without a classifier; None: then the map
+        global_pool: str | None = None,  # "avg": features, None: the map without classifier
     ):
         super().__init__()
         if len(depths) != len(num_heads):
@@ -164,16 +163,16 @@ class SwinTransformer(ConvBackbone):
         shared = dict(window_size=window_size, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias)
         shared |= dict(proj_drop=proj_drop_rate, attn_drop=attn_drop_rate)
         rates = [drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths))]
-        stages, plan = [], []
+        stages, plan = [], {"patch_embed": (embed_dim, patch_size)}
         for k, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             done, dim = sum(depths[:k]), embed_dim * 2**k
             stages.append(
                 SwinStage(dim, heads, rates[done : done + depth], downsample=k > 0, **shared)
             )
-            plan.append((dim, 2 if k else patch_size))
+            plan[f"layers.{k}"] = (dim, 2 if k else 1)
         self.layers = nn.Sequential(*stages)
         self.norm = nn.LayerNorm(dim)
-        self._finish(plan, num_classes, global_pool, drop_rate)
+        self._finish(plan | {"norm": (dim, 1)}, num_classes, global_pool, drop_rate)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -200,6 +199,15 @@ class SwinTransformer(ConvBackbone):
         if isinstance(x, Tensor):
             return self.forward_stages(x)[-1]
         return TensorSpec(map_shapes(self._plan, check_shape(x, self.in_channels))[-1])
+
+    def get_stage_shapes(
+        self,
+        shape: Sequence[int] | TensorSpec,  # of the input, (B, C, H, W)
+    ) -> dict[str, list[int]]:
+        "As any `ConvBackbone`'s; the stages give channels last, (B, H, W, C), as Swin computes."
+        shapes = super().get_stage_shapes(shape)
+        maps = self._stage_names
+        return {n: [s[0], *s[2:], s[1]] if n in maps else s for n, s in shapes.items()}
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
         "The map after each stage, the last one normalised: a list of (B, C, H, W)."
@@ -276,8 +284,7 @@ class SimMIMSwinTransformer(SwinTransformer):
         in_channels: int = 3,  # channels of the images
         drop_path_rate: float = 0.1,  # stochastic depth at the last block, 0 ≤ rate < 1
         out_indices: Sequence[int] = (3,),  # only the last stage
-        stage_cfgs: dict
-        | None = None,  # MMSelfSup's way to say dict(block_cfgs=dict(window_size=6))
+        stage_cfgs: dict | None = None,  # MMSelfSup's dict(block_cfgs=dict(window_size=6))
         **kwargs: Any,  # any other setting of `SwinTransformer`, e.g. window_size=6
     ):
         cfgs = dict(stage_cfgs or {})
@@ -300,8 +307,7 @@ class SimMIMSwinTransformer(SwinTransformer):
     def forward(
         self,
         x: Tensor,  # images, (B, C, H, W)
-        mask: Tensor
-        | None = None,  # 1 (or True) where hidden, (B, h, w) or (B, h · w); None hides nothing
+        mask: Tensor | None = None,  # 1 where hidden, (B, h, w) or (B, h · w); None: nothing
     ) -> tuple[Tensor]:
         check_images(x, self.in_channels)
         x = self.patch_embed(x)  # (B, h, w, C)

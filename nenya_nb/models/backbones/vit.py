@@ -17,6 +17,7 @@ from ...core import unknown_name
 from .attention import TransformerBlock
 from .base import TensorSpec, check_images, check_shape
 from .conv import ConvBackbone
+from .pretrained import load_pretrained
 from .tokens import PatchEmbed, resize_positions, sincos_positions
 
 # %% ../../../nbs/models/backbones/30_vit.ipynb #vit_from_mmselfsup
@@ -160,8 +161,7 @@ class VisionTransformer(ConvBackbone):
     def forward_stages(
         self,
         x: Tensor,  # images, (B, C, H, W)
-        blocks: Sequence[int]
-        | None = None,  # after which blocks, e.g. (2, 5, -1); None: four, evenly spread
+        blocks: Sequence[int] | None = None,  # e.g. (2, 5, -1); None: four, evenly spread
         norm: bool = True,  # apply the last LayerNorm to each, as to the answer
     ) -> list[Tensor]:
         "The patches as maps after chosen blocks: a list of (B, D, h, w), all of one size."
@@ -249,15 +249,12 @@ class VisionTransformer(ConvBackbone):
 
 # %% ../../../nbs/models/backbones/30_vit.ipynb #dino
 def _dino(
-    name: str, timm_name: str, settings: dict, num_classes: int, pretrained: bool, more: dict
-):
-    if pretrained:
-        raise NotImplementedError(
-            f"{name}: pretrained=True is not available yet. Layer names are timm's, so load them yourself: "
-            f"m = {name}(); m.load_state_dict(timm.create_model('{timm_name}', pretrained=True, "
-            "num_classes=0).state_dict())"
-        )
-    return VisionTransformer(num_classes=num_classes, **settings | more)
+    name: str, settings: dict, num_classes: int, pretrained: bool | str, more: dict
+) -> VisionTransformer:
+    chosen = more.pop("checkpoint_path", None) or pretrained
+    return load_pretrained(
+        VisionTransformer(num_classes=num_classes, **settings | more), name, chosen
+    )
 
 
 _SMALL = {"embed_dim": 384, "num_heads": 6}
@@ -266,47 +263,39 @@ _BASE = {"embed_dim": 768, "num_heads": 12}
 
 def dino_vits16(
     num_classes: int = 0,  # 0 for features, no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, or the path of a file
     **kwargs: Any,  # any setting of `VisionTransformer`
 ) -> VisionTransformer:
     "DINO's ViT-S/16: 384 features, 6 heads, 21.7 M parameters, 197 tokens at 224 px."
     settings = {"patch_size": 16, **_SMALL}
-    return _dino(
-        "dino_vits16", "vit_small_patch16_224.dino", settings, num_classes, pretrained, kwargs
-    )
+    return _dino("dino_vits16", settings, num_classes, pretrained, kwargs)
 
 # %% ../../../nbs/models/backbones/30_vit.ipynb #dino_vits8
 def dino_vits8(
     num_classes: int = 0,  # 0 for features, no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, or the path of a file
     **kwargs: Any,  # any setting of `VisionTransformer`
 ) -> VisionTransformer:
     "DINO's ViT-S/8: 384 features, 6 heads, 21.7 M parameters, 785 tokens at 224 px."
     settings = {"patch_size": 8, **_SMALL}
-    return _dino(
-        "dino_vits8", "vit_small_patch8_224.dino", settings, num_classes, pretrained, kwargs
-    )
+    return _dino("dino_vits8", settings, num_classes, pretrained, kwargs)
 
 # %% ../../../nbs/models/backbones/30_vit.ipynb #dino_vitb16
 def dino_vitb16(
     num_classes: int = 0,  # 0 for features, no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, or the path of a file
     **kwargs: Any,  # any setting of `VisionTransformer`
 ) -> VisionTransformer:
     "DINO's ViT-B/16: 768 features, 12 heads, 85.8 M parameters, 197 tokens at 224 px."
     settings = {"patch_size": 16, **_BASE}
-    return _dino(
-        "dino_vitb16", "vit_base_patch16_224.dino", settings, num_classes, pretrained, kwargs
-    )
+    return _dino("dino_vitb16", settings, num_classes, pretrained, kwargs)
 
 # %% ../../../nbs/models/backbones/30_vit.ipynb #dino_vitb8
 def dino_vitb8(
     num_classes: int = 0,  # 0 for features, no classifier
-    pretrained: bool = False,  # not available yet
+    pretrained: bool | str = False,  # True, or the path of a file
     **kwargs: Any,  # any setting of `VisionTransformer`
 ) -> VisionTransformer:
     "DINO's ViT-B/8: 768 features, 12 heads, 85.8 M parameters, 785 tokens at 224 px."
     settings = {"patch_size": 8, **_BASE}
-    return _dino(
-        "dino_vitb8", "vit_base_patch8_224.dino", settings, num_classes, pretrained, kwargs
-    )
+    return _dino("dino_vitb8", settings, num_classes, pretrained, kwargs)
