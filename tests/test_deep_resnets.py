@@ -336,6 +336,13 @@ def test_row_p4_nobody_publishes_weights_of_the_deepest(name):
         on_meta(name, pretrained=True)
 
 
+@pytest.mark.parametrize("name", sorted(n for n in COUNTS if n not in vars(deep_resnets)))
+def test_row_p4_pretrained_says_what_to_do(name, no_weights):
+    with pytest.raises(WeightsUnavailable, match="Three ways out") as caught:
+        on_meta(name, pretrained=True)
+    assert name in str(caught.value)
+
+
 def test_row_p4_weights_of_ones_own_are_read(tmp_path):
     thin = dict(channels=(2, 4, 4), stem_width=2)
     model = deep_resnets.resnet164_cifar(**thin)
