@@ -411,3 +411,8 @@ def test_scale_channels_is_a_multiple_of_8_and_not_much_less(mult):
 def test_conv_norm_halves_upwards():
     for side in range(1, 12):
         assert conv_norm(1, 1, 5, stride=2)(torch.zeros(2, 1, side, 3)).shape[2] == -(-side // 2)
+
+
+def test_factory_settings_can_be_replaced():
+    model = lesson.efficientnet_b0(dropout=0.0, num_classes=3)
+    assert model.classifier[0].p == 0.0 and model.classifier[1].out_features == 3

@@ -112,8 +112,7 @@ def _folder(source: str | Path, revision: str | None) -> Path:
 
 
 def from_pretrained(
-    source: str
-    | Path,  # a folder that `save_pretrained` wrote, or a repository "owner/name" on the Hub
+    source: str | Path,  # a folder that `save_pretrained` wrote, or "owner/name" on the Hub
     *,
     revision: str | None = None,  # branch, tag or commit of the repository
     trusted: bool = False,  # True: the configuration may name classes by dotted path

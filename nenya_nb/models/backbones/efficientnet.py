@@ -226,11 +226,13 @@ _SLOW_NORM = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 def _efficientnet(
     name: str, num_classes: int, pretrained: bool | str, kwargs: dict
 ) -> EfficientNet:
-    slow = {"norm_layer": _SLOW_NORM} if name[-1] in "567" else {}
+    names = ("width_mult", "depth_mult", "dropout", "input_size")
+    settings = dict(zip(names, _VARIANTS[name], strict=True))
+    if name[-1] in "567":
+        settings["norm_layer"] = _SLOW_NORM
     chosen = kwargs.pop("checkpoint_path", None) or pretrained
-    return load_pretrained(
-        EfficientNet(*_VARIANTS[name], num_classes, **slow | kwargs), name, chosen
-    )
+    model = EfficientNet(num_classes=num_classes, **settings | kwargs)
+    return load_pretrained(model, name, chosen)
 
 
 def efficientnet_b0(

@@ -184,10 +184,7 @@ _SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
 def load_pretrained(
     model: nn.Module,  # freshly built, gets the weights in place
     name: str,  # under which the weights are published, e.g. "resnet50"
-    pretrained: bool
-    | str
-    | Path
-    | Any = True,  # True, a tag, a torchvision weight, or a path; False: nothing
+    pretrained: Any = True,  # True, a tag, a torchvision weight, or a path; False: nothing
 ) -> nn.Module:
     """The same model, with weights; `model.pretrained_cfg` then says which, as plain data.
 

@@ -153,8 +153,7 @@ def _natural(name: str) -> list:
 
 def list_models(
     pattern: str = "*",  # with * and ?, e.g. "resnet*" or "timm:vit_*dino*"
-    pretrained: bool
-    | None = None,  # True: only with published weights; False: only without; None: all
+    pretrained: bool | None = None,  # True: only with weights; False: only without; None: all
 ) -> list[str]:
     "Names for `get_backbone`, sorted. Spellings with another underscore (resnet_18) work, but are not listed."
     if pattern.startswith("timm:"):
