@@ -7,7 +7,7 @@ import lab
 import nbformat
 import pytest
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timed]
 
 LESSON = Path(__file__).parents[2] / "nbs/tutorials/01_first_run.ipynb"
 REACTION = 0.5  # s from a click to its effect, a step not counted

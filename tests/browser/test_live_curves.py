@@ -5,7 +5,7 @@ The step times are taken in the kernel and the click times in the browser, on on
 import lab
 import pytest
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timed]
 
 LIVE, PAUSE, STOP = ".nnb-live", ".nnb-live .nnb-pause", ".nnb-live .nnb-stop"
 STEP = 0.02  # s of the toy's step
