@@ -150,10 +150,8 @@ def run_and_interrupt(signals, sleep=0.01, background=False):
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline().strip() == "ready"
-        for number in range(signals):
-            time.sleep(
-                0.5
-            )  # by then the next step is under way, and the signal before has been seen
+        for _ in range(signals):
+            time.sleep(0.5)  # by then a step is under way, and an earlier signal has been seen
             process.send_signal(signal.SIGINT)
         return process.communicate(timeout=30)[0].strip()
     finally:
