@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['unknown_name', 'seed_everything', 'default_device', 'pick_device', 'Clock', 'cosine', 'warmup_cosine',
-           'embedding_std', 'gather']
+           'embedding_std', 'world_size', 'rank', 'gather', 'broadcast', 'image_batches']
 
 # %% ../nbs/core.ipynb #imports
 import difflib
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 # %% ../nbs/core.ipynb #unknown_name
 def unknown_name(
@@ -132,6 +134,16 @@ def embedding_std(
     z = F.normalize(z.detach().float(), dim=1)
     return z.std(dim=0, correction=0).mean() * z.shape[1] ** 0.5
 
+# %% ../nbs/core.ipynb #world_size
+def world_size() -> int:
+    "How many processes train together: 1, unless torch's process group says otherwise."
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    "Which of them this process is, from 0."
+    return dist.get_rank() if world_size() > 1 else 0
+
 # %% ../nbs/core.ipynb #gather
 def gather(
     z: Tensor,  # this process's rows, shape (B, …), the same B everywhere
@@ -139,8 +151,33 @@ def gather(
     """All processes' rows, in rank order, with gradient: (B, …) → (B · world, …).
 
     Without an initialised process group, or in a group of one, `z` itself."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if world_size() == 1:
         return z
     from torch.distributed.nn.functional import all_gather
 
-    return torch.cat(all_gather(z))
+    return torch.cat(all_gather(z.contiguous()))
+
+# %% ../nbs/core.ipynb #broadcast
+def broadcast(
+    tensor: Tensor,  # overwritten with the first process's numbers, the same shape everywhere
+) -> Tensor:
+    "The first process's tensor, in every process, without gradient; returns `tensor` itself."
+    if world_size() > 1:
+        dist.broadcast(tensor.detach(), src=0)
+    return tensor
+
+# %% ../nbs/core.ipynb #image_batches
+def image_batches(
+    dataset: Any,  # of ours, a torch Dataset, or an iterable of (images, targets)
+    batch_size: int = 256,  # images at once
+    device: torch.device | str | None = None,  # where images go; None: where they are
+) -> Iterator[tuple[Tensor, Any]]:
+    "All images, (B, C, H, W), and what the data set knows of them, batch by batch in the order of the data."
+    if hasattr(dataset, "batch") and hasattr(dataset, "targets"):
+        for rows in torch.arange(len(dataset)).split(batch_size):
+            yield dataset.batch(rows, device=device), dataset.targets[rows]
+        return
+    if hasattr(dataset, "__getitem__") and not isinstance(dataset, DataLoader | list | tuple):
+        dataset = DataLoader(dataset, batch_size=batch_size)
+    for images, targets in dataset:
+        yield images if device is None else images.to(device), targets

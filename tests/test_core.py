@@ -74,3 +74,17 @@ def test_embedding_std_ignores_length_and_carries_no_gradient():
 def test_gather_alone_is_the_identity():
     z = torch.randn(4, 2)
     assert gather(z) is z
+
+
+def test_image_batches_read_three_kinds_of_data_alike():
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from nenya_nb.core import image_batches
+    from nenya_nb.data import ImageDataset
+
+    ours = ImageDataset(torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8), torch.arange(5) % 2)
+    plain = TensorDataset(ours.batch(), ours.targets)
+    for dataset in (ours, plain, DataLoader(plain, batch_size=2), [(ours.batch(), ours.targets)]):
+        images, targets = zip(*image_batches(dataset, batch_size=2, device="cpu"), strict=True)
+        torch.testing.assert_close(torch.cat(images), ours.batch())
+        assert torch.equal(torch.cat(targets), ours.targets)
