@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from nenya_nb.core import Clock
-from nenya_nb.training.optim import build_optimizer, parameter_groups, set_learning_rate
+from nenya_nb.training.optim import (
+    build_optimizer,
+    parameter_groups,
+    set_learning_rate,
+    set_weight_decay,
+)
 
 
 def network():
@@ -110,3 +115,42 @@ def test_groups_keep_their_own_peak():
     clock = Clock(steps_per_epoch=10, epochs=2, step=10)
     set_learning_rate(optimizer, clock)
     assert [round(group["lr"], 6) for group in optimizer.param_groups] == [0.5, 0.05]
+
+
+class Predictor(nn.Module):
+    constant_lr = ("head",)
+
+    def __init__(self):
+        super().__init__()
+        self.neck, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+
+def test_a_part_with_constant_lr_follows_no_schedule_but_the_slider():
+    model, clock = Predictor(), Clock(steps_per_epoch=10, epochs=1)
+    optimizer = build_optimizer("sgd", model, lr=1.0)
+    constant = {id(p) for p in model.head.parameters()}
+    for clock.step in range(10):
+        set_learning_rate(optimizer, clock, warmup_steps=3, scale=0.5)
+        for group in optimizer.param_groups:
+            steady = {id(p) in constant for p in group["params"]}
+            assert len(steady) == 1 and (group["lr"] == 0.5 or steady == {False})
+    assert min(group["lr"] for group in optimizer.param_groups) < 0.1
+
+
+def test_constant_lr_of_a_part_that_is_not_there_is_refused():
+    model = Predictor()
+    model.constant_lr = ("predictor",)
+    with pytest.raises(ValueError, match="names 'predictor'"):
+        parameter_groups(model, 0.1)
+
+
+def test_weight_decay_as_a_pair_grows_along_half_a_cosine_and_survives_a_reload():
+    clock = Clock(steps_per_epoch=10, epochs=1)
+    optimizer = build_optimizer("adamw", network(), weight_decay=(0.04, 0.4))
+    fresh = build_optimizer("adamw", network(), weight_decay=(0.04, 0.4))
+    for clock.step in range(8):
+        set_weight_decay(optimizer, clock)
+    fresh.load_state_dict(optimizer.state_dict())
+    set_weight_decay(fresh, clock)
+    expected = 0.4 - 0.36 * (1 + math.cos(math.pi * 0.7)) / 2
+    assert [g["weight_decay"] for g in fresh.param_groups] == [pytest.approx(expected), 0]

@@ -18,7 +18,7 @@ from ..core import Clock
 from .batches import Batches
 from .checkpoint import load_checkpoint, rng_state, save_checkpoint, set_rng_state
 from .history import History
-from .optim import set_learning_rate
+from .optim import set_learning_rate, set_weight_decay
 
 # %% ../../nbs/training/45_run.ipynb #sort_callbacks
 _MOMENTS = ("on_start", "on_epoch_start", "on_step", "on_epoch_end", "on_end")
@@ -115,6 +115,7 @@ class Run:
     def step(self, views: list[Tensor], targets: Any) -> None:
         "One optimizer step."
         lr = set_learning_rate(self.optimizer, self.clock, self.warmup_steps, self.control.lr_scale)
+        set_weight_decay(self.optimizer, self.clock)
         losses = self.algorithm(views, targets, mode="loss")
         loss_of(losses).backward()
         self.ask("before_step", self.clock)

@@ -37,10 +37,14 @@ def input_dim(
 class Algorithm(nn.Module):
     """Encoder, head and loss, asked by `forward(batch_inputs, data_samples, mode)`; subclasses write `loss`.
 
-    `views` names the recipe of augmentations that the algorithm wants. Raises ValueError when the
-    parts do not fit together, or when the backbone still has its classifier."""
+    `views` names the recipe of augmentations that the algorithm wants, or is a dict of its `type` and settings;
+    `targets` says what the loader gives with each image, its class or its number in the data ("index");
+    `constant_lr` names parts whose learning rate follows no schedule. Raises ValueError when the parts do
+    not fit together, or when the backbone still has its classifier."""
 
-    views: str = "two_views"
+    views: str | dict = "two_views"
+    targets: str = "classes"
+    constant_lr: tuple[str, ...] = ()
 
     def __init__(
         self,
