@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import optimizer as optimizers
 
 import nenya_nb.models as nb
-from nenya_nb.models.backbones.conv import map_shapes
+from nenya_nb.models.backbones.maps import map_shapes
 from nenya_nb.models.blocks import BasicBlock, Bottleneck
 
 torch.set_num_threads(1)

@@ -551,3 +551,16 @@ def test_vit_exports_to_a_graph():
 def test_layer_scale_multiplies_channels():
     scale = LayerScale(3, 0.5)
     assert torch.equal(scale(torch.ones(2, 4, 3)), torch.full((2, 4, 3), 0.5))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 70), (8, 16)])
+@pytest.mark.parametrize("num_classes", [0, 5])
+def test_stage_shapes_are_those_of_a_real_run(size, num_classes):
+    model = VisionTransformer(32, 8, num_classes, embed_dim=12, depth=2, num_heads=3).eval()
+    seen = {}
+    for name in ("patch_embed", "blocks.0", "blocks.1", "norm", *["head"][:num_classes]):
+        model.get_submodule(name).register_forward_hook(
+            lambda module, args, out, name=name: seen.__setitem__(name, list(out.shape))
+        )
+    model(torch.zeros(2, 3, *size))
+    assert model.get_stage_shapes([2, 3, *size]) == seen

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .base import TensorSpec, check_images, check_shape
-from .conv import ConvBackbone, map_shapes
+from .maps import MapBackbone, map_shapes
 from .pretrained import load_pretrained
 from ..blocks import DropPath, SqueezeExcitation
 
@@ -117,7 +117,7 @@ def _init_weights(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 # %% ../../../nbs/models/backbones/20_efficientnet.ipynb #EfficientNet
-class EfficientNet(ConvBackbone):
+class EfficientNet(MapBackbone):
     """EfficientNet (Tan and Le 2019, arXiv:1905.11946), with torchvision's layer names.
 
     (B, in_channels, H, W) → logits (B, num_classes); without classifier the last map (B, D, ⌈H/32⌉, ⌈W/32⌉),

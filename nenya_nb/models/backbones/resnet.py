@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...core import unknown_name
 from .base import TensorSpec, check_images, check_shape
-from .conv import ConvBackbone, map_shapes
+from .maps import MapBackbone, map_shapes
 from ..blocks import BasicBlock, Bottleneck, conv3x3, projection_shortcut
 from ..preact import PreActBlock, PreActBottleneck
 
@@ -155,7 +155,7 @@ def _init_weights(model: nn.Module, zero_init_residual: bool) -> None:
             module.zero_init_last()
 
 # %% ../../../nbs/models/backbones/10_resnet.ipynb #ResNet
-class ResNet(ConvBackbone):
+class ResNet(MapBackbone):
     """Residual network (He 2015, arXiv:1512.03385), with torchvision's layer names.
 
     (B, in_channels, H, W) → logits (B, num_classes); without classifier the last map (B, D, h, w), or

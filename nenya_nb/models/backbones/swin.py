@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ...core import unknown_name
 from .base import TensorSpec, check_images, check_shape
-from .conv import ConvBackbone, map_shapes
+from .maps import MapBackbone, map_shapes
 from .tokens import PatchEmbed
 from .windows import SwinBlock
 
@@ -125,7 +125,7 @@ def swin_from_mmselfsup(
     return renamed
 
 # %% ../../../nbs/models/backbones/40_swin.ipynb #SwinTransformer
-class SwinTransformer(ConvBackbone):
+class SwinTransformer(MapBackbone):
     """Swin transformer (Liu 2021, arXiv:2103.14030), with timm's layer names.
 
     (B, in_channels, H, W) → logits (B, num_classes); without classifier the last map (B, D, h, w), or with
@@ -204,7 +204,7 @@ class SwinTransformer(ConvBackbone):
         self,
         shape: Sequence[int] | TensorSpec,  # of the input, (B, C, H, W)
     ) -> dict[str, list[int]]:
-        "As any `ConvBackbone`'s; the stages give channels last, (B, H, W, C), as Swin computes."
+        "As any `MapBackbone`'s; the stages give channels last, (B, H, W, C), as Swin computes."
         shapes = super().get_stage_shapes(shape)
         maps = self._stage_names
         return {n: [s[0], *s[2:], s[1]] if n in maps else s for n, s in shapes.items()}

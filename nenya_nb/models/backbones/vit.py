@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...core import unknown_name
 from .attention import TransformerBlock
 from .base import TensorSpec, check_images, check_shape
-from .conv import ConvBackbone
+from .maps import HeadedBackbone
 from .pretrained import load_pretrained
 from .tokens import PatchEmbed, resize_positions, sincos_positions
 
@@ -45,7 +45,7 @@ def vit_from_mmselfsup(
     return renamed
 
 # %% ../../../nbs/models/backbones/30_vit.ipynb #VisionTransformer
-class VisionTransformer(ConvBackbone):
+class VisionTransformer(HeadedBackbone):
     """Vision transformer (Dosovitskiy 2020, arXiv:2010.11929), with timm's and facebook's layer names.
 
     (B, in_channels, H, W) → logits (B, num_classes), or without classifier features (B, embed_dim). Any image
@@ -82,7 +82,7 @@ class VisionTransformer(ConvBackbone):
             raise unknown_name("positions", positions, ["learned", "mae", "mocov3"])
         self.in_channels, self.embed_dim, self.pos_interp = in_channels, embed_dim, pos_interp
         self.patch_embed = PatchEmbed(img_size, patch_size, in_channels, embed_dim)
-        self._plan = ((embed_dim, self.patch_embed.patch_size[0]),)
+        self._width = embed_dim
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         if positions == "learned":
             self.pos_embed = nn.Parameter(
@@ -233,6 +233,18 @@ class VisionTransformer(ConvBackbone):
             VisionTransformer.forward_features(self, list(getattr(shape, "shape", shape)))[0],
             self.output_dim,
         ]
+
+    def get_stage_shapes(
+        self,
+        shape: Sequence[int] | TensorSpec,  # of the input, (B, C, H, W)
+    ) -> dict[str, list[int]]:
+        "Name of each stage → shape of what it gives, for the whole image, by arithmetic alone."
+        sizes = list(getattr(shape, "shape", shape))
+        batch, count, dim = VisionTransformer.forward_features(self, sizes)
+        shapes = {"patch_embed": [batch, dim, *self.patch_embed.grid(*sizes[2:])]}
+        shapes |= {f"blocks.{i}": [batch, count, dim] for i in range(len(self.blocks))}
+        shapes["norm"] = [batch, count, dim]
+        return shapes | ({"head": [batch, self.output_dim]} if self.has_head() else {})
 
     @property
     def layers(self) -> list[nn.Module]:
