@@ -1,4 +1,4 @@
-"""The command line: `nenya_nb lab` opens the notebooks, `nenya_nb train …` trains without one."""
+"""The command line: `lab` opens the notebooks, `train` trains without one, `models` and `shapes` answer questions."""
 
 import argparse
 import importlib.util
@@ -42,7 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train an algorithm without a notebook")
     train.add_argument("--algorithm", default="simclr", help="simclr, supcon, … (simclr)")
     train.add_argument("--data", default="digits", help="digits or shapes (digits)")
-    train.add_argument("--backbone", default="resnet_tiny", help="resnet_tiny, resnet18, …")
+    train.add_argument("--backbone", default="resnet_tiny", help="a name of `nenya_nb models`")
+    train.add_argument("--config", type=Path, help="YAML or JSON of an algorithm, instead of both")
     train.add_argument("--epochs", type=_positive, default=10, help="passes over the data (10)")
     train.add_argument("--batch-size", type=_positive, default=128, help="images per step (128)")
     train.add_argument("--lr", type=_positive_float, default=2e-3, help="learning rate (0.002)")
@@ -51,6 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, help="run folder (runs/ALGORITHM-DATA)")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     train.set_defaults(run=_train)
+
+    models = commands.add_parser("models", help="list the backbones")
+    models.add_argument("pattern", nargs="?", default="*", help="for example 'resnet*' or 'timm:*'")
+    models.set_defaults(run=_models)
+
+    shapes = commands.add_parser("shapes", help="show what each stage of a backbone gives")
+    shapes.add_argument("name", help="a name of `nenya_nb models`, or timm:NAME")
+    shapes.add_argument("--size", type=_size, default=(224, 224), help="224 or 480x640 px (224)")
+    shapes.add_argument("--channels", type=_positive, default=3, help="of the images (3)")
+    shapes.set_defaults(run=_shapes)
     return parser
 
 
@@ -68,6 +79,14 @@ def _positive_float(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    "`224` or `480x640`, height first."
+    sides = [int(side) if side.isdecimal() else 0 for side in text.lower().split("x")]
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"expected 224 or 480x640 (height x width), got {text!r}")
+    return sides[0], sides[-1]
 
 
 def _lab(arguments: argparse.Namespace) -> int:
@@ -98,6 +117,28 @@ def _has_browser() -> bool:
         return False
 
 
+def _models(arguments: argparse.Namespace) -> int:
+    "One name a line; status 1 if nothing matches, as grep does."
+    from nenya_nb.models import list_models
+
+    names = list_models(arguments.pattern)
+    print("\n".join(names) if names else f"no backbone matches {arguments.pattern!r}")
+    return 0 if names else 1
+
+
+def _shapes(arguments: argparse.Namespace) -> int:
+    "The table of stages; nothing is computed, weights are never drawn."
+    import torch
+
+    from nenya_nb.introspect import stage_table
+    from nenya_nb.models import get_backbone
+
+    with torch.device("meta"):
+        backbone = get_backbone(arguments.name, in_channels=arguments.channels)
+    print(stage_table(backbone, [1, arguments.channels, *arguments.size]))
+    return 0
+
+
 def _train(arguments: argparse.Namespace) -> int:
     "Trains, shows a progress bar, and writes history.csv, curves.png and checkpoints."
     from nenya_nb import models
@@ -116,8 +157,13 @@ def _train(arguments: argparse.Namespace) -> int:
         raise unknown_name("algorithm", arguments.algorithm, algorithms)
     train, test = (load_dataset(arguments.data, split=split) for split in ("train", "test"))
     seed_everything(arguments.seed)
-    algorithm = algorithms[arguments.algorithm.lower()](models.get_resnet(arguments.backbone))
-    out = arguments.out or Path("runs") / f"{arguments.algorithm.lower()}-{train.name}"
+    if arguments.config:
+        algorithm = models.build(arguments.config)
+    else:
+        backbone = models.get_backbone(arguments.backbone, in_channels=train.images.shape[1])
+        algorithm = algorithms[arguments.algorithm.lower()](backbone)
+    kind = type(algorithm).__name__.lower()
+    out = arguments.out or Path("runs") / f"{kind}-{train.name}"
     history = fit(
         algorithm,
         train,

@@ -33,6 +33,9 @@ def nenya_nb(*arguments, cwd=None):
         (["train", "--data", "digit"], "Did you mean 'digits'?"),
         (["train", "--backbone", "resnet7"], "resnet"),
         (["train", "--device", "gpu"], "gpu"),
+        (["train", "--config", "none.yaml"], "no configuration at none.yaml"),
+        (["shapes", "resnet81"], "Did you mean 'resnet18'?"),
+        (["shapes", "resnet18", "--size", "0x4"], "expected 224 or 480x640"),
     ],
 )
 def test_bad_arguments_give_one_line_and_status_2(arguments, says, tmp_path):
@@ -62,4 +65,32 @@ def test_train_writes_history_picture_and_checkpoint_and_resumes(tmp_path):
 
 def test_help_names_every_command():
     run = nenya_nb("--help")
-    assert run.returncode == 0 and "lab" in run.stdout and "train" in run.stdout
+    assert run.returncode == 0
+    assert all(command in run.stdout for command in ("lab", "train", "models", "shapes"))
+
+
+def test_models_lists_what_matches():
+    run = nenya_nb("models", "resnet1*")
+    assert run.returncode == 0 and "resnet18" in run.stdout.split()
+    assert all(name.startswith("resnet1") for name in run.stdout.split())
+    none = nenya_nb("models", "nothing*")
+    assert none.returncode == 1 and "nothing*" in none.stdout
+
+
+def test_shapes_shows_the_stages():
+    run = nenya_nb("shapes", "resnet50", "--size", "64x96", "--channels", "1")
+    rows = {line.split()[0]: line for line in run.stdout.splitlines()}
+    assert run.returncode == 0, run.stderr
+    assert "[1, 64, 32, 48]" in rows["conv1"] and "[1, 2048, 2, 3]" in rows["layer4"]
+
+
+def test_train_from_a_configuration(tmp_path):
+    config = """
+type: SimCLR
+backbone: {type: resnet_tiny}
+head: {type: ContrastiveHead, temperature: 0.2}
+"""
+    (tmp_path / "mine.yaml").write_text(config)
+    run = nenya_nb("train", *TINY, "--config", "mine.yaml", "--out", "out", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "out" / "history.csv").exists()

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from html import escape
+from itertools import count
 from typing import Any
 
 import torch
@@ -193,6 +194,14 @@ def _stage_names(module: nn.Module, depth: int, prefix: str = "") -> Iterator[st
             yield prefix + name
 
 
+def _own_stages(module: nn.Module) -> list[str]:
+    "Names of a module's parts; of a wrapper, with one part only, those of the part."
+    for depth in count(1):
+        names = list(_stage_names(module, depth))
+        if len(names) != 1 or not any(module.get_submodule(names[0]).children()):
+            return names
+
+
 def _measure(names: list[str], costs: bool, parts: nn.Module, args: tuple, named: dict) -> tuple:
     "Runs a skeleton and gives the shape of its answer and a row for each stage, in the order they ran."
     stages, known = {}, dict(parts.named_modules(remove_duplicate=False))
@@ -235,7 +244,7 @@ def _measure(names: list[str], costs: bool, parts: nn.Module, args: tuple, named
 def stage_table(
     module: nn.Module,  # any torch module; only read
     *inputs: Any,  # of `forward`, with a shape or a tensor in place of each tensor
-    depth: int | None = None,  # levels to open, 0 or more; None: the family's own stages, or 1
+    depth: int | None = None,  # levels to open, 0 or more; None: the module's own stages
     costs: bool = True,  # False: shapes only; by arithmetic alone where the family can
     **kwargs: Any,  # more of `forward`'s, by name
 ) -> StageTable:
@@ -251,7 +260,8 @@ def stage_table(
         rows = tuple(Stage(name, kinds[name], shape) for name, shape in known.items())
         answer = _closed_form(module, "get_output_shape", inputs, kwargs)
         return StageTable(type(module).__name__, given, answer, rows)
-    names = list(known or _stage_names(module, 1 if depth is None else depth))
+    found = _own_stages(module) if depth is None else _stage_names(module, depth)
+    names = list(known or found)
 
     def ask():
         def work(*run):
