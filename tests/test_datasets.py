@@ -12,6 +12,7 @@ import nenya_nb.data as data
 from nenya_nb.data.datasets import ImageDataset, image_statistics, load_dataset
 from nenya_nb.data.pictures import image_grid, show_images
 from nenya_nb.data.shapes import SHAPES, draw_shapes, shape_distance
+from nenya_nb.data.views import shapes_view
 
 
 def bytes_like(*shape):
@@ -267,6 +268,23 @@ def test_recipe_and_loader_fit_the_images(digits):
     assert loader.dataset is digits[0] and loader.seed == 4
 
 
+def test_recipe_takes_options_and_loader_row_numbers(digits):
+    crops = digits[0].recipe({"type": "multi_crop", "num_local": 3, "local_size": 12})
+    assert crops.get_output_shape([5, 3, 32, 32]) == [[5, 3, 32, 32]] * 2 + [[5, 3, 12, 12]] * 3
+    recipe = {"type": "masked_view", "patch_size": 4, "mask_size": 8, "ratio": 0.5}
+    loader = digits[0].loader(batch_size=20, recipe=recipe, targets="index", shuffle=False)
+    (images, mask), rows = next(iter(loader))
+    assert images.shape == (20, 3, 32, 32) and mask.sum() == 20 * 32
+    assert torch.equal(rows, torch.arange(20))
+
+
+def test_a_style_of_ones_own_is_a_function():
+    images = ImageDataset(bytes_like(4, 3, 8, 8), style=shapes_view)
+    assert repr(images.recipe()) == repr(
+        ImageDataset(images.images, images.targets, style="shapes").recipe()
+    )
+
+
 def test_repr_says_synthetic_where_it_is(shapes, digits):
     assert repr(shapes[1]) == "ImageDataset('shapes': 1000 synthetic images 3x32x32, 10 classes)"
     assert "synthetic" not in repr(digits[0])
@@ -301,6 +319,6 @@ def test_show_draws_on_given_axes(digits):
 
 
 def test_star_import_brings_what_the_modules_define():
-    modules = "pictures transforms geometry colour views shapes loaders datasets".split()
+    modules = "pictures transforms geometry colour masks pretext views recipes shapes loaders datasets".split()
     defined = [name for m in modules for name in getattr(data, m).__all__]
     assert len(defined) == len(set(defined)) and set(data.__all__) == set(defined)

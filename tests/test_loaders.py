@@ -5,11 +5,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nenya_nb.data.loaders import ViewLoader
-from nenya_nb.data.transforms import Compose
-from nenya_nb.data.views import shapes_view, two_views
+from nenya_nb.data.loaders import ViewLoader, balanced_rows
+from nenya_nb.data.masks import Masked, RandomMask
+from nenya_nb.data.transforms import Compose, MultiView
+from nenya_nb.data.views import shapes_view
+from nenya_nb.training.batches import Batches
 
-VIEWS = two_views(shapes_view(16, [0.4] * 3, [0.2] * 3))
+VIEWS = MultiView([shapes_view(16, [0.4] * 3, [0.2] * 3)] * 2)
 
 
 def same(images):
@@ -163,3 +165,152 @@ def test_loader_repr(dataset):
     assert repr(ViewLoader(dataset, VIEWS, 20)) == (
         "ViewLoader(SimpleNamespace, 2 batches of 20 from 50 images on cpu, epoch=0, seed=0)"
     )
+
+
+# Row numbers as targets
+
+
+def test_loader_targets_are_row_numbers_when_asked(dataset):
+    dataset.targets = torch.arange(50) % 3
+    views, rows = epoch(ViewLoader(dataset, same, 10, targets="index"))
+    assert sorted(rows.tolist()) == list(range(50)) and rows.dtype == torch.int64
+    assert torch.equal(views[0], dataset.images[rows].float() / 255)
+
+
+def test_loader_row_numbers_leave_order_and_views_as_they_were(dataset):
+    classes, index = (
+        ViewLoader(dataset, VIEWS, 10, seed=5, targets=t) for t in ("classes", "index")
+    )
+    assert equal(epoch(classes), epoch(index))  # here image i has class i
+
+
+def test_loader_unknown_targets(dataset):
+    with pytest.raises(ValueError, match="kind of targets 'indices'. Did you mean 'index'"):
+        ViewLoader(dataset, same, 10, targets="indices")
+
+
+# Balance
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        torch.tensor([0] * 90 + [1] * 9 + [2]),
+        torch.tensor([7] * 50 + [3] * 50),  # 0 to 2 and 4 to 6 are empty
+        torch.zeros(100).long(),
+        torch.arange(100),
+        torch.arange(100) % 7,
+        torch.tensor([-1] * 40 + [5] * 60),
+    ],
+)
+def test_balanced_rows_show_every_cluster_equally_often(labels):
+    rows = balanced_rows(labels, torch.Generator().manual_seed(0))
+    assert rows.shape == labels.shape
+    often = labels[rows].unique(return_counts=True)
+    assert torch.equal(often[0], labels.unique()) and often[1].max() - often[1].min() <= 1
+    again = rows.bincount(minlength=100)
+    for label in labels.unique():  # within a cluster, all come equally often
+        members = again[labels == label]
+        assert members.max() - members.min() <= 1
+
+
+def test_balanced_rows_are_in_random_order_and_favour_no_image():
+    labels = torch.tensor([0] * 30 + [1] * 10)
+    drawn = torch.stack([balanced_rows(labels) for _ in range(2000)])
+    assert (labels[drawn].float().mean(0) - 0.5).abs().max() < 0.05  # at every place of an epoch
+    often = drawn.flatten().bincount() / 2000
+    assert (often[:30] - 20 / 30).abs().max() < 0.05 and (often[30:] - 2).abs().max() < 0.05
+
+
+def test_balanced_rows_share_the_rest_among_the_clusters():
+    labels = torch.arange(10) % 4  # 10 = 2 · 4 + 2: two clusters come three times
+    more = torch.stack([labels[balanced_rows(labels)].bincount() == 3 for _ in range(1000)])
+    assert (more.sum(1) == 2).all() and (more.float().mean(0) - 0.5).abs().max() < 0.06
+
+
+def test_loader_balances_from_the_next_epoch_on(dataset):
+    labels = torch.tensor([4] * 45 + [9] * 5)
+    loader = ViewLoader(dataset, same, 10, seed=2)
+    running = iter(loader)
+    loader.balance(labels)
+    plain = torch.cat([targets for _, targets in running])
+    assert sorted(plain.tolist()) == list(range(50))  # the epoch that had begun stays as it was
+    for _ in range(2):
+        views, rows = epoch(loader)
+        assert (labels[rows] == 9).sum() == 25 and len(rows) == 50 == 10 * len(loader)
+        assert torch.equal(views[0], dataset.images[rows].float() / 255)
+    loader.balance(None)
+    assert equal(epoch(loader), epoch(later(dataset, same, 2, 3)))
+
+
+def later(dataset, views, seed, epochs):
+    "A loader that has that many epochs behind it."
+    loader = ViewLoader(dataset, views, 10, seed=seed)
+    loader.epoch = epochs
+    return loader
+
+
+def test_loader_balance_differs_each_epoch_and_is_repeatable(dataset):
+    labels = torch.arange(50) % 3
+    loaders = [ViewLoader(dataset, VIEWS, 10, seed=6) for _ in range(2)]
+    for loader in loaders:
+        loader.balance(labels)
+    first, second = epoch(loaders[0]), epoch(loaders[0])
+    assert not torch.equal(first[1], second[1])
+    torch.rand(5)
+    assert equal(epoch(loaders[1]), first) and equal(epoch(loaders[1]), second)
+
+
+def test_loader_state_with_labels_survives_a_file_and_continues_to_the_bit(dataset, tmp_path):
+    labels = torch.arange(50) % 3
+    loader = ViewLoader(dataset, VIEWS, 10, seed=6)
+    loader.balance(labels)
+    epoch(loader)
+    torch.save(loader.state_dict(), tmp_path / "state.pt")
+    labels.zero_()  # the loader has its own copy
+    expected = [epoch(loader) for _ in range(2)]
+    fresh = ViewLoader(dataset, VIEWS, 10)
+    fresh.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert all(equal(epoch(fresh), e) for e in expected)
+
+
+def test_loader_state_without_labels_ends_an_older_balance(dataset):
+    loader, plain = ViewLoader(dataset, same, 10, seed=6), ViewLoader(dataset, same, 10, seed=6)
+    loader.balance(torch.arange(50) % 3)
+    loader.load_state_dict(plain.state_dict())
+    assert equal(epoch(loader), epoch(plain))
+
+
+def test_loader_balance_refuses_wrong_labels(dataset):
+    loader = ViewLoader(dataset, same, 10)
+    with pytest.raises(ValueError, match=r"shape \(49,\); expected \(50,\)"):
+        loader.balance(torch.zeros(49))
+
+
+def test_loader_passes_masks_through(dataset):
+    loader = ViewLoader(dataset, MultiView([Masked(Compose([]), RandomMask(4, 8, 0.5))]), 10)
+    (images, mask), _ = next(iter(loader))
+    assert images.shape == (10, 3, 16, 16) and mask.shape == (10, 4, 4) and mask.dtype == torch.bool
+
+
+@pytest.mark.parametrize("done", [1, 3])
+def test_loader_balanced_epoch_goes_on_in_its_middle(dataset, tmp_path, done):
+    "As `fit` does it: clusters are made before the epoch, the run is stopped and resumed within it."
+
+    def batches():
+        loader = ViewLoader(dataset, VIEWS, 10, seed=6, targets="index")
+        return loader, Batches(loader, torch.device("cpu"))
+
+    loader, whole = batches()
+    list(whole.epoch())
+    loader.balance(torch.arange(50) % 3)
+    running = whole.epoch()
+    for _ in range(done):
+        next(running)
+    torch.save(whole.state_dict(boundary=False), tmp_path / "state.pt")
+    _, resumed = batches()
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    rest = list(resumed.epoch(skip=done))
+    assert len(rest) == 5 - done
+    for (views, rows), (expected, expected_rows) in zip(rest, running, strict=True):
+        assert torch.equal(rows, expected_rows) and equal(views, expected)

@@ -171,6 +171,21 @@ def test_fit_reads_every_kind_of_data(kind):
     assert len(losses(fit(algorithm, data, epochs=2, batch_size=8, seed=3, **QUIET))) == 6
 
 
+def test_fit_asks_for_the_views_and_targets_that_the_algorithm_wants():
+    asked = []
+
+    class OwnDataset:
+        def loader(self, batch_size, recipe, device, seed, targets="classes"):
+            asked.append((recipe, targets))
+            return batches(1)
+
+    algorithm = Square()
+    fit(algorithm, OwnDataset(), epochs=1, batch_size=8, **QUIET)
+    algorithm.views, algorithm.targets = {"type": "multi_crop", "num_local": 2}, "index"
+    fit(algorithm, OwnDataset(), epochs=1, batch_size=8, **QUIET)
+    assert asked == [("two_views", "classes"), ({"type": "multi_crop", "num_local": 2}, "index")]
+
+
 def test_dataloader_with_workers_trains():
     data = DataLoader(
         TensorDataset(torch.randn(16, 4), torch.arange(16)),

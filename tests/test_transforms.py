@@ -28,7 +28,7 @@ from nenya_nb.data.geometry import (
     interpolation_matrix,
 )
 from nenya_nb.data.transforms import Compose, MultiView, RandomHorizontalFlip, uniform_per_image
-from nenya_nb.data.views import digits_view, natural_view, shapes_view, two_views, view_recipe
+from nenya_nb.data.views import digits_view, natural_view, shapes_view, view_style
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
 ALL = [
@@ -280,7 +280,7 @@ def test_normalize_undo_returns():
 
 def test_transforms_let_gradients_through():
     images = torch.rand(2, 3, 32, 32, requires_grad=True)
-    natural_view(16, MEAN, STD, blur=True)(images).square().sum().backward()
+    natural_view(16, MEAN, STD, blur=1.0)(images).square().sum().backward()
     assert images.grad.abs().sum() > 0
 
 
@@ -331,14 +331,47 @@ def test_natural_view_blurs_only_large_images():
     assert [GaussianBlur in k for k in kinds] == [False, True, False]
 
 
-def test_view_recipe_names():
-    views = view_recipe("two_views", "shapes", 32, MEAN, STD)
-    assert repr(views) == repr(two_views(shapes_view(32, MEAN, STD)))
-    assert len(view_recipe("one_view", "natural", 32, MEAN, STD)) == 1
-    with pytest.raises(ValueError, match="Did you mean 'two_views'"):
-        view_recipe("two_vews", "shapes", 32, MEAN, STD)
-    with pytest.raises(ValueError, match="Unknown style"):
-        view_recipe("two_views", "moons", 32, MEAN, STD)
+def test_multi_view_joins_the_views_of_transforms_that_give_several():
+    pair = MultiView([RandomResizedCrop(8), RandomResizedCrop(6)])
+    nested = MultiView([RandomResizedCrop(10), Compose([RandomHorizontalFlip(), pair]), pair])
+    images = torch.rand(4, 3, 24, 24)
+    out = nested(images, seeded())
+    assert [v.shape[-1] for v in out] == [10, 8, 6, 8, 6] and len(nested) == 5
+    assert [list(v.shape) for v in out] == nested.get_output_shape([4, 3, 24, 24])
+    assert len(MultiView([lambda images: images, RandomGrayscale()])) == 2
+
+
+@pytest.mark.parametrize("style", [natural_view, digits_view, shapes_view])
+def test_styles_without_strength_leave_colours_alone(style):
+    view = style(24, MEAN, STD, strength=0, scale=(1.0, 1.0), rotation=0)
+    colored = torch.tensor(MEAN)[:, None, None].expand(8, 3, 24, 24)
+    assert view(colored, seeded()).abs().max() < 1e-5
+    turned = [type(t) for t in style(24, MEAN, STD, rotation=3).transforms]
+    assert RandomRotation in turned
+
+
+def test_styles_take_four_strengths():
+    def jitter(view):
+        return next(t for t in view.transforms if isinstance(t, ColorJitter))
+
+    four = jitter(natural_view(32, MEAN, STD, strength=[0.4, 0.4, 1.0, 0.5]))
+    assert (four.saturation, four.hue) == ((0, 2.0), (-0.5, 0.5))
+    one = jitter(shapes_view(32, MEAN, STD, strength=1.0))
+    assert one.hue == (-0.2, 0.2) and one.brightness == pytest.approx((0.2, 1.8))
+    with pytest.raises(ValueError, match="one number, or four"):
+        natural_view(32, MEAN, STD, strength=[0.4, 0.4])
+
+
+def test_natural_view_has_blur_and_solarize_on_demand():
+    kinds = [type(t) for t in natural_view(32, MEAN, STD, blur=0.1, solarize=0.2).transforms]
+    assert kinds.index(GaussianBlur) < kinds.index(RandomSolarize) < kinds.index(Normalize)
+    assert GaussianBlur not in [type(t) for t in natural_view(96, MEAN, STD, blur=0).transforms]
+
+
+def test_view_style_by_name_or_function():
+    assert view_style("shapes") is shapes_view and view_style(shapes_view) is shapes_view
+    with pytest.raises(ValueError, match="Unknown style 'shape'. Did you mean 'shapes'"):
+        view_style("shape")
 
 
 # Errors

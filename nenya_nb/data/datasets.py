@@ -18,8 +18,9 @@ from ..core import unknown_name
 from .colour import Normalize
 from .loaders import ViewLoader
 from .pictures import show_images
+from .recipes import view_recipe
 from .shapes import SHAPES, draw_shapes
-from .views import MultiView, view_recipe
+from .transforms import MultiView
 
 # %% ../../nbs/data/70_datasets.ipynb #image_statistics
 def image_statistics(
@@ -50,7 +51,7 @@ class ImageDataset(Dataset):
         mean: Sequence[float] | None = None,  # per channel, of values 0 to 1; computed if None
         std: Sequence[float] | None = None,  # per channel; computed if None
         synthetic: bool = False,  # drawn by a program?
-        style: str = "natural",  # which augmentations suit the images, see `view_recipe`
+        style: str | Callable = "natural",  # which augmentations suit the images, see `view_style`
     ):
         if not isinstance(images, Tensor) or images.dtype != torch.uint8:
             found = images.dtype if isinstance(images, Tensor) else type(images).__name__
@@ -106,24 +107,25 @@ class ImageDataset(Dataset):
 
     def recipe(
         self,
-        name: str = "two_views",  # see `view_recipe`
+        recipe: str | dict[str, Any] = "two_views",  # or {"type": name, …}, see `view_recipe`
     ) -> MultiView:
-        "Views of these images that make a good default."
-        return view_recipe(name, self.style, tuple(self.images.shape[-2:]), self.mean, self.std)
+        "Views of these images as an algorithm asks for them, with changes that suit their style."
+        return view_recipe(recipe, self.style, tuple(self.images.shape[-2:]), self.mean, self.std)
 
     def loader(
         self,
         batch_size: int = 128,  # images per batch
         views: Callable | None = None,  # a transform; by default `self.recipe(recipe)`
-        recipe: str = "two_views",  # name of the default views
+        recipe: str | dict[str, Any] = "two_views",  # of the default views, see `view_recipe`
         device: torch.device | str | None = None,  # where views are made
         seed: int = 0,  # of order and augmentations
         shuffle: bool = True,  # a new random order each epoch
         drop_last: bool = True,  # leave out the last batch if it is not full
+        targets: str = "classes",  # or "index": each image's row number
     ) -> ViewLoader:
         "Batches of views for training."
         views = self.recipe(recipe) if views is None else views
-        return ViewLoader(self, views, batch_size, device, seed, shuffle, drop_last)
+        return ViewLoader(self, views, batch_size, device, seed, shuffle, drop_last, targets)
 
     def show(
         self,

@@ -32,6 +32,8 @@ class Transform:
     `get_output_shape` if sizes change. The input is never changed. Raises TypeError for images that are not float
     tensors, ValueError for other numbers of dimensions."""
 
+    num_views = 1  # tensors in the result; a list if more
+
     def sample(self, images: Tensor, generator: Generator | None = None) -> dict[str, Tensor]:
         "Draws the parameters for a batch (B, C, H, W): name → tensor with B rows."
         return {}
@@ -136,6 +138,10 @@ class Compose(Transform):
             shape = transform.get_output_shape(shape)
         return list(shape)
 
+    @property
+    def num_views(self) -> int:
+        return getattr(self.transforms[-1], "num_views", 1) if self.transforms else 1
+
     def __repr__(self) -> str:
         lines = "".join(f"\n    {line}" for t in self.transforms for line in repr(t).splitlines())
         return f"Compose([{lines}\n])"
@@ -144,23 +150,36 @@ class Compose(Transform):
 class MultiView(Transform):
     """Several views of the same images: a list with the result of each transform, (B, C, H, W) → V × (B, C, h, w).
 
-    Recipes are made by list arithmetic, `MultiView([global_view] * 2 + [local_view] * 6)`; sizes may differ."""
+    Recipes are made by list arithmetic, `MultiView([global_view] * 2 + [local_view] * 6)`; sizes may differ. A transform
+    that itself gives a list, such as `FourRotations`, adds all of its views. The length is the number of views."""
 
     def __init__(
         self,
-        transforms: Sequence[Callable],  # one for each view
+        transforms: Sequence[Callable],  # one for each view, or for each group of views
     ):
         self.transforms = list(transforms)
 
     def __call__(self, images: Tensor, generator: Generator | None = None) -> list[Tensor]:
-        return [Compose([transform])(images, generator) for transform in self.transforms]
+        views = []
+        for transform in self.transforms:
+            made = Compose([transform])(images, generator)
+            views += made if isinstance(made, list) else [made]
+        return views
 
     def get_output_shape(self, shape: list[int] | tuple[int, ...]) -> list[list[int]]:
         "One shape for each view."
-        return [transform.get_output_shape(shape) for transform in self.transforms]
+        shapes = []
+        for transform in self.transforms:
+            made = Compose([transform]).get_output_shape(shape)
+            shapes += made if isinstance(made[0], list) else [made]
+        return shapes
+
+    @property
+    def num_views(self) -> int:
+        return sum(getattr(transform, "num_views", 1) for transform in self.transforms)
 
     def __len__(self) -> int:
-        return len(self.transforms)
+        return self.num_views
 
     def __repr__(self) -> str:
         lines = "".join(f"\n    {line}" for t in self.transforms for line in repr(t).splitlines())

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Batches', 'Control', 'Gauges', 'History', 'Monitor', 'Recorder', 'Run', 'build_optimizer', 'draw_curves', 'fit',
            'graceful_sigint', 'latest_checkpoint', 'load_checkpoint', 'loss_of', 'parameter_groups', 'read_csv',
-           'rng_state', 'save_checkpoint', 'set_learning_rate', 'set_rng_state', 'verify_checkpoint', 'wide_table',
-           'write_atomic', 'write_csv']
+           'rng_state', 'save_checkpoint', 'set_learning_rate', 'set_rng_state', 'set_weight_decay',
+           'verify_checkpoint', 'wide_table', 'write_atomic', 'write_csv']
 
 # %% ../../nbs/training/index.ipynb #imports
 from .batches import Batches
@@ -23,7 +23,12 @@ from .curves import draw_curves
 from .history import History
 from .loop import fit
 from .monitor import Gauges, Monitor
-from .optim import build_optimizer, parameter_groups, set_learning_rate
+from nenya_nb.training.optim import (
+    build_optimizer,
+    parameter_groups,
+    set_learning_rate,
+    set_weight_decay,
+)
 from .recorder import Recorder
 from .run import Run, loss_of
 from .tables import read_csv, wide_table, write_atomic, write_csv
@@ -50,6 +55,7 @@ _all_ = [
     "save_checkpoint",
     "set_learning_rate",
     "set_rng_state",
+    "set_weight_decay",
     "verify_checkpoint",
     "wide_table",
     "write_atomic",

@@ -134,10 +134,12 @@ def _write_config(directory: Path, run: Run, settings: dict[str, Any]) -> None:
 def _make_loader(
     data: Any, algorithm: nn.Module, batch_size: int, device: torch.device, seed: int
 ) -> Any:
-    "The loader of one of our data sets, with the views that the algorithm wants; or the iterable itself."
+    "The loader of one of our data sets, with the views and targets that the algorithm wants; or the iterable itself."
     if hasattr(data, "loader"):
         recipe = getattr(algorithm, "views", "two_views")
-        data = data.loader(batch_size=batch_size, recipe=recipe, device=device, seed=seed)
+        targets = getattr(algorithm, "targets", "classes")
+        more = {} if targets == "classes" else {"targets": targets}
+        data = data.loader(batch_size=batch_size, recipe=recipe, device=device, seed=seed, **more)
     elif isinstance(data, torch.utils.data.Dataset) or not (
         hasattr(data, "__iter__") and hasattr(data, "__len__")
     ):
@@ -174,7 +176,7 @@ def fit(
     batch_size: int = 128,  # images per step; ignored when `data` makes the batches
     lr: float | None = None,  # peak learning rate; None takes the optimizer's default
     optimizer: str | torch.optim.Optimizer = "adamw",  # "adamw", "sgd", or a torch optimizer
-    weight_decay: float | None = None,  # of weights, not of norms and biases; None: default
+    weight_decay: float | tuple[float, float] | None = None,  # of weights; (first, last) grows
     warmup_epochs: float = 1,  # straight rise of the learning rate, at most a tenth of the run
     device: torch.device | str | None = None,  # None takes the best at hand
     seed: int | None = 0,  # of everything random in the run; None lets each run be different
@@ -196,8 +198,8 @@ def fit(
 
     Raises ValueError and TypeError for arguments that cannot work, FloatingPointError when the loss is not finite. With
     `background=True`, errors during training wait in `history.error` and for `history.join()`."""
-    given = {name: value for name, value in locals().items() if name != "history"}
-    settings = {k: v for k, v in given.items() if isinstance(v, int | float | str | None)}
+    given = {k: v for k, v in locals().items() if k not in ("history", "callbacks")}
+    settings = {k: v for k, v in given.items() if isinstance(v, int | float | str | tuple | None)}
     _check_algorithm(algorithm)
     if epochs < 1 or batch_size < 1 or checkpoint_every < 1:
         raise ValueError(

@@ -207,7 +207,8 @@ class Run:
         ]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
-            group.pop("initial_lr", None)
+            for remembered in ("initial_lr", "first_weight_decay"):
+                group.pop(remembered, None)
             group.update(setting)
         self.clock.step = self._saved_step = state["clock"]["step"]
         self.batches.load_state_dict(state["batches"])
