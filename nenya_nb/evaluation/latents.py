@@ -6,12 +6,12 @@
 __all__ = ['Latents', 'extract_latents']
 
 # %% ../../nbs/evaluation/00_latents.ipynb #imports
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+
+from ..core import image_batches
 
 # %% ../../nbs/evaluation/00_latents.ipynb #Latents
 class Latents(NamedTuple):
@@ -22,20 +22,6 @@ class Latents(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Latents({len(self.features)} images, {self.features.shape[1]} features)"
-
-# %% ../../nbs/evaluation/00_latents.ipynb #image_batches
-def _image_batches(
-    dataset: Any, batch_size: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    "(images, targets) of one of our data sets, a torch Dataset, or an iterable of such batches, in order."
-    if hasattr(dataset, "batch") and hasattr(dataset, "targets"):
-        for start in range(0, len(dataset), batch_size):
-            index = torch.arange(start, min(start + batch_size, len(dataset)))
-            yield dataset.batch(index, device=device), dataset.targets[index]
-    elif hasattr(dataset, "__getitem__") and not isinstance(dataset, DataLoader | list | tuple):
-        yield from DataLoader(dataset, batch_size=batch_size)
-    else:
-        yield from dataset
 
 # %% ../../nbs/evaluation/00_latents.ipynb #extract_latents
 def extract_latents(
@@ -55,8 +41,8 @@ def extract_latents(
     try:
         model.eval().to(device)
         with torch.inference_mode():
-            for images, names in _image_batches(dataset, batch_size, torch.device(device)):
-                rows = ask(images.to(device))
+            for images, names in image_batches(dataset, batch_size, device):
+                rows = ask(images)
                 if not isinstance(rows, Tensor) or rows.dim() != 2:
                     found = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
                     raise ValueError(
