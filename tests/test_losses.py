@@ -1,4 +1,4 @@
-"""Contrastive losses against two other libraries, closed forms, and two processes against one."""
+"""The losses against other libraries, closed forms, and two processes against one."""
 
 import math
 
@@ -10,7 +10,7 @@ from pytorch_metric_learning import losses as metric
 from torch import nn
 from two_processes import losses_of_two_processes, run_losses
 
-from nenya_nb.models.losses import NTXentLoss, SupConLoss, split_views
+from nenya_nb.models.losses import CosineSimilarityLoss, NTXentLoss, SupConLoss, split_views
 
 torch.set_num_threads(1)
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0])
@@ -171,6 +171,47 @@ def test_loss_is_finite_in_half_precision(loss_fn):
     loss = loss_fn(z[0], z[1]) if isinstance(loss_fn, NTXentLoss) else loss_fn(z.transpose(0, 1))
     loss.backward()
     assert loss.isfinite() and z.grad.isfinite().all()
+
+
+# ---------------------------------------------------------------- cosine
+
+
+def test_cosine_loss_and_gradients_match_lightly_and_torch():
+    p, t = (z.requires_grad_() for z in views().unbind())
+    ours, theirs = CosineSimilarityLoss()(p, t), lightly.loss.NegativeCosineSimilarity()(p, t)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, (p, t)), torch.autograd.grad(theirs, (p, t))
+    )
+    theirs = nn.CosineEmbeddingLoss()(p, t, torch.ones(6))  # 1 - cos
+    torch.testing.assert_close(CosineSimilarityLoss(shift_factor=1)(p, t), theirs)
+
+
+def test_cosine_loss_of_byol_is_a_squared_distance():
+    p, t = views()
+    unit = nn.functional.normalize(p, dim=1), nn.functional.normalize(t, dim=1)
+    expected = (unit[0] - unit[1]).square().sum(1).mean()
+    torch.testing.assert_close(CosineSimilarityLoss(2, 2)(p, t), expected)
+
+
+@pytest.mark.parametrize("shift, scale", [(0, 1), (1, 1), (2, 2), (0, 4)])
+def test_cosine_loss_at_three_angles(shift, scale):
+    loss_fn, z = CosineSimilarityLoss(shift, scale), torch.eye(4)
+    for other, cos in ((3 * z, 1), (z.roll(1, 0), 0), (-z, -1)):
+        assert math.isclose(loss_fn(z, other).item(), shift - scale * cos, abs_tol=1e-6)
+
+
+def test_cosine_loss_of_zero_vectors_is_finite():
+    z = torch.zeros(3, 4, requires_grad=True)
+    loss = CosineSimilarityLoss()(z, torch.ones(3, 4))
+    loss.backward()
+    assert loss.item() == 0 and z.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("shapes", [((4, 3), (1, 3)), ((4, 3), (4, 2)), ((4, 3, 2), (4, 3, 2))])
+def test_cosine_loss_refuses_shapes(shapes):
+    with pytest.raises(ValueError, match=r"two tensors \(B, D\)"):
+        CosineSimilarityLoss()(*map(torch.randn, shapes))
 
 
 # ---------------------------------------------------------------- several processes

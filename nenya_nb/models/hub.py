@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from .backbones.pretrained import fit_weights, read_weights
-from .config import build, read_config
+from .config import build, read_config, to_config
 
 # %% ../../nbs/models/47_hub.ipynb #json
 _CARD = """---
@@ -59,12 +59,7 @@ def save_pretrained(
     Raises ValueError if there is no configuration, or it holds what JSON cannot."""
     from safetensors.torch import save_file
 
-    config = getattr(model, "build_config", None) if config is None else config
-    if config is None:
-        raise ValueError(
-            f"{type(model).__name__} does not know how it was built; make it with build(…) or get_backbone(…), "
-            "or give config=dict(type=…, …)"
-        )
+    config = to_config(model) if config is None else config
     directory = Path(directory)
     text = _json(read_config(config))
     directory.mkdir(parents=True, exist_ok=True)
