@@ -95,6 +95,22 @@ def test_algorithm_is_asked_in_order():
     assert algorithm.asked == expected + [(what, step + 2) for what, step in expected]
 
 
+def test_the_optimizer_forgets_parameters_that_the_algorithm_drew_anew():
+    class Renewed(Square):
+        def on_epoch_start(self, loader, clock):
+            if clock.epoch == 1:
+                return [self.layer.weight]
+
+    class Watch:
+        def on_step(self, run):
+            state = run.optimizer.state
+            steps.append([int(state[p]["step"]) for p in (run.algorithm.layer.parameters())])
+
+    steps = []
+    fit(Renewed(), batches(3), epochs=2, callbacks=[Watch()], **QUIET)
+    assert steps == [[1, 1], [2, 2], [3, 3], [1, 4], [2, 5], [3, 6]]
+
+
 def test_callbacks_are_called_in_order():
     calls = []
 

@@ -249,6 +249,7 @@ def test_sizes_and_losses_arrive_where_they_belong():
     assert any(isinstance(m, nn.SyncBatchNorm) for m in built["SimCLR"].backbone.modules())
     assert built["BarlowTwins"].neck.output_dim == 8192
     assert built["CAE"].loss_fn.lambd == 2 and built["ODC"].memory.min_cluster == 20
+    assert built["ODC"].loss_fn.reduction == built["DeepCluster"].loss_fn.reduction == "none"
     assert isinstance(built["RotationPred"].loss_fn, nn.CrossEntropyLoss)
 
 

@@ -108,9 +108,9 @@ class Run:
         self.call(moment)
         self._since += time.perf_counter() - began
 
-    def ask(self, method: str, *arguments: Any) -> None:
+    def ask(self, method: str, *arguments: Any) -> Any:
         "Calls a method of the algorithm, if it has it."
-        getattr(self.algorithm, method, lambda *_: None)(*arguments)
+        return getattr(self.algorithm, method, lambda *_: None)(*arguments)
 
     def step(self, views: list[Tensor], targets: Any) -> None:
         "One optimizer step."
@@ -133,7 +133,8 @@ class Run:
         while self.may_go_on() and clock.step < clock.total_steps:
             done = clock.step % epoch_length  # not 0 when a run goes on in the middle of an epoch
             if not done:
-                self.ask("on_epoch_start", self.loader, clock)
+                for fresh in self.ask("on_epoch_start", self.loader, clock) or ():
+                    self.optimizer.state.pop(fresh, None)  # momentum of what is no more
                 self.call_apart("on_epoch_start")
             for views, targets in self.batches.epoch(skip=done):
                 self.step(views, targets)

@@ -129,8 +129,9 @@ class Algorithm(nn.Module):
     def after_step(self, clock: Clock) -> None:
         "Called after the optimizer's step: averages, queues, prototypes."
 
-    def on_epoch_start(self, loader: Iterable, clock: Clock) -> None:
-        "Called before each pass over the data: clustering, new targets."
+    def on_epoch_start(self, loader: Iterable, clock: Clock) -> Iterable[nn.Parameter] | None:
+        """Called before each pass over the data: clustering, new targets. Gives the parameters that it drew
+        anew, if any, whose momentum the optimizer must forget."""
 
     def remember(self, **tensors: Tensor) -> None:
         "Keeps tensors of this batch for `diagnostics`, without their history."
