@@ -213,7 +213,7 @@ def test_dino_teacher_sees_the_large_views_only():
 
 def test_dino_teacher_is_the_students_average():
     torch.manual_seed(0)
-    algorithm, clock = small(momentum=0.9), Clock(steps_per_epoch=5, epochs=2)
+    algorithm, clock = small(base_momentum=0.9), Clock(steps_per_epoch=5, epochs=2)
     optimizer = torch.optim.SGD([p for p in algorithm.parameters() if p.requires_grad], lr=0.1)
     for _ in range(3):
         backward(algorithm)
@@ -233,7 +233,7 @@ def test_dino_teacher_is_the_students_average():
 
 
 def test_dino_momentum_one_keeps_the_teacher():
-    algorithm, clock = small(momentum=1.0), Clock(1, 1, step=1)
+    algorithm, clock = small(base_momentum=1.0), Clock(1, 1, step=1)
     before = {k: v.clone() for k, v in algorithm.teacher.named_parameters()}
     with torch.no_grad():
         for parameter in algorithm.backbone.parameters():
@@ -358,7 +358,7 @@ def test_dino_from_the_seeds_settings(tmp_path):
         assert algorithm.neck.mlp[0].out_features == 24
         for name, weight in algorithm.student.named_parameters():
             assert torch.equal(weight, algorithm.teacher.get_parameter(name))
-    assert DINO.from_config(file, momentum=0.9).momentum == 0.9
+    assert DINO.from_config(file, base_momentum=0.9).base_momentum == 0.9
     with pytest.raises(TypeError, match="projection_width"):
         DINO.from_config(SETTINGS | {"projection_width": 3})
 
@@ -375,7 +375,7 @@ def test_dino_from_parts_in_a_configuration():
                 "teacher_temperature": 0.03,
             },
             "num_local": 2,
-            "momentum": 0.98,
+            "base_momentum": 0.98,
         }
     )
     assert algorithm.loss_fn.temperature.item() == pytest.approx(0.03)
@@ -388,7 +388,7 @@ def test_dino_without_parts_is_the_papers():
     last = algorithm.neck.last_layer
     assert algorithm.neck.output_dim == 65536 and algorithm.views["num_local"] == 8
     assert not last.parametrizations.weight.original0.requires_grad
-    assert (algorithm.momentum, algorithm.clip_grad, algorithm.freeze_last_layer) == (0.996, 3.0, 1)
+    assert (algorithm.base_momentum, algorithm.clip_grad, algorithm.freeze_last_layer) == (0.996, 3.0, 1)
     assert F.normalize(last.weight, dim=1).sub(last.weight).abs().max() < 1e-5
 
 
@@ -401,7 +401,7 @@ def test_dino_refuses_parts_that_do_not_fit():
         DINO(nn.Flatten())
     with pytest.raises(ValueError, match="backbone gives 128 features but neck expects 64"):
         DINO(resnet_tiny(), DinoProjectionHead(64, output_dim=K))
-    for settings in (dict(momentum=1.5), dict(clip_grad=0.0)):
+    for settings in (dict(base_momentum=1.5), dict(clip_grad=0.0)):
         with pytest.raises(ValueError, match="must lie between 0 and 1"):
             small(**settings)
     assert DINO(resnet_tiny(), mlp(128, K), DINOLoss(K), freeze_last_layer=0).freeze_last_layer == 0
@@ -409,7 +409,7 @@ def test_dino_refuses_parts_that_do_not_fit():
 
 def test_dino_learns_one_batch():
     torch.manual_seed(0)
-    algorithm, clock = small(momentum=0.9), Clock(15, 1)
+    algorithm, clock = small(base_momentum=0.9), Clock(15, 1)
     optimizer = torch.optim.AdamW([p for p in algorithm.parameters() if p.requires_grad], lr=2e-3)
     first = torch.randn(8, 3, 32, 32)
     crops, losses = [first, first + 0.3 * torch.randn(8, 3, 32, 32)], []

@@ -68,7 +68,10 @@ def test_linear_probe_default_tolerance_gives_the_same_accuracy():
 
 def test_linear_probe_does_not_see_the_test_images():
     (train, names), (test, truth) = clouds(200, 4), clouds(100, 5)
-    one, other = linear_probe(train, names, test, truth), linear_probe(train, names, test, 4 - truth)
+    one, other = (
+        linear_probe(train, names, test, truth),
+        linear_probe(train, names, test, 4 - truth),
+    )
     assert one.C == other.C and torch.equal(one.weight, other.weight)
 
 

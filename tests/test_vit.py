@@ -173,14 +173,14 @@ def test_resize_positions_dino_differs_from_plain_bicubic_and_from_timm():
 
 def test_vit_resizes_positions_exactly_when_facebook_does():
     vit = tiny()
-    assert vit._positions(32, 32) is vit.pos_embed
-    assert vit._positions(35, 35) is vit.pos_embed  # square, same grid
+    assert vit.resized_positions(32, 32) is vit.pos_embed
+    assert vit.resized_positions(35, 35) is vit.pos_embed  # square, same grid
     assert (
-        vit._positions(32, 35) is not vit.pos_embed
+        vit.resized_positions(32, 35) is not vit.pos_embed
     )  # same grid, but not square: facebook resizes
     assert tiny(pos_interp="timm")._positions(32, 35).shape == vit.pos_embed.shape
     wide = tiny(img_size=(32, 64))
-    assert wide._positions(32, 64) is wide.pos_embed and vit._positions(64, 40).shape == (1, 41, 24)
+    assert wide._positions(32, 64) is wide.pos_embed and vit.resized_positions(64, 40).shape == (1, 41, 24)
 
 
 def test_resize_positions_keeps_half_precision():

@@ -111,7 +111,7 @@ def linear_probe(
     train_targets: Tensor,  # their classes, shape (N,)
     test_features: Tensor,  # features to name, shape (Q, D)
     test_targets: Tensor,  # the truth, shape (Q,); looked at once, at the end
-    Cs: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),  # tried; a large C is weak
+    Cs: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),  # tried; a large C is weak
     held_out: float = 0.2,  # share of the training images that chooses among `Cs`, 0 to 1
     seed: int = 0,  # of the held-out part
     tolerance: float = 1e-4,  # largest entry of the gradient at which a fit is done

@@ -92,6 +92,8 @@ def _loss_beside_head(config: dict[str, Any]) -> dict[str, Any]:
         head["num_prototypes"] = loss.pop("num_prototypes", 3000)
         crops = loss.pop("num_crops", [2])
         config.setdefault("num_local", sum(crops[1:]))
+    if without_scope(str(config["type"])) in ("DeepCluster", "ODC"):
+        loss["reduction"] = "none"  # they weigh the rows
     return config | {"loss_fn": loss}
 
 # %% ../../nbs/models/43_mmselfsup.ipynb #from_mmselfsup

@@ -150,13 +150,13 @@ class DINO(Algorithm):
         loss_fn: nn.Module | None = None,  # None: DINOLoss(K)
         *,
         num_local: int = 8,  # small crops besides the two large ones, for `views`
-        momentum: float = 0.996,  # of the teacher at the start; goes to 1 along half a cosine
+        base_momentum: float = 0.996,  # of the teacher at the start; goes to 1 along half a cosine
         freeze_last_layer: int = 1,  # epochs in which the head's last layer stays
         clip_grad: float | None = 3.0,  # greatest length of each gradient; None: any
     ):
-        if not 0 <= momentum <= 1 or (clip_grad is not None and clip_grad <= 0):
+        if not 0 <= base_momentum <= 1 or (clip_grad is not None and clip_grad <= 0):
             raise ValueError(
-                f"DINO: {momentum=} must lie between 0 and 1, and {clip_grad=} be above 0 or None"
+                f"DINO: {base_momentum=} must lie between 0 and 1, and {clip_grad=} be above 0 or None"
             )
         if isinstance(backbone, Mapping):
             backbone = DinoModel.from_config(backbone)
@@ -184,7 +184,7 @@ class DINO(Algorithm):
         super().__init__(backbone, neck, loss_fn=loss_fn)
         self.teacher = DinoModel(copy.deepcopy(backbone), copy.deepcopy(neck))
         _without_drops(self.teacher).requires_grad_(False)
-        self.momentum, self.clip_grad = momentum, clip_grad
+        self.base_momentum, self.clip_grad = base_momentum, clip_grad
         self.freeze_last_layer = freeze_last_layer
         self.views = self.views | {"num_local": num_local}
 
@@ -192,7 +192,7 @@ class DINO(Algorithm):
     def from_config(
         cls,
         config: Any,  # as for `DinoModel.from_config`: dict, file or dataclass
-        **options: Any,  # more arguments, for example momentum=0.99
+        **options: Any,  # more arguments, for example base_momentum=0.99
     ) -> "DINO":
         "Student and teacher from DINO's settings. Raises as `DinoModel.from_config`."
         return cls(DinoModel.from_config(config), **options)
@@ -244,7 +244,7 @@ class DINO(Algorithm):
 
     def after_step(self, clock: Clock) -> None:
         "Moves the teacher towards the student, and its temperature along the warm-up."
-        momentum = cosine(self.momentum, 1.0, clock.progress)
+        momentum = cosine(self.base_momentum, 1.0, clock.progress)
         update_teacher_EMA(self.student, self.teacher, momentum)
         self.loss_fn.temperature.fill_(self.loss_fn.temperature_at(clock.epoch))
 

@@ -55,7 +55,7 @@ class SimMIMViT(VisionTransformer):
                 f"{list(mask.shape)}"
             )
         hidden = F.pad(mask.flatten(1).bool(), (1, 0))[..., None]  # (B, 1 + N, 1), never CLS
-        return torch.where(hidden, self.mask_token + self._positions(*x.shape[2:]), tokens)
+        return torch.where(hidden, self.mask_token + self.resized_positions(*x.shape[2:]), tokens)
 
     def forward(
         self,

@@ -63,3 +63,7 @@ class SupCE(Algorithm):
     ) -> Tensor:
         "The most likely class of each image, (B,)."
         return self.head(self.extract_feat(batch_inputs)).argmax(1)
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        "Of the last batch: `logits` (V·B, K), and the right classes `targets` (V·B,)."
+        return dict(self._last)

@@ -115,13 +115,19 @@ class VisionTransformer(HeadedBackbone):
     def tokens(self, x: Tensor) -> Tensor:
         "What the first block sees: CLS and patches with their positions, (B, 1 + N, D)."
         check_images(x, self.in_channels)
-        positions = self._positions(*x.shape[2:])
+        positions = self.resized_positions(*x.shape[2:])
         x = self.patch_embed(x).flatten(2).transpose(1, 2)  # (B, N, D)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, 1 + N, D)
         return x + positions
 
-    def _positions(self, height: int, width: int) -> Tensor:
-        "The positions for an image of this size; facebook's rule resizes even an equal grid if it is not square."
+    def resized_positions(
+        self,
+        height: int,  # of the images, px
+        width: int,  # of the images, px
+    ) -> Tensor:
+        """The positions of CLS and patches for an image of this size, (1, 1 + N, D).
+
+        Facebook's rule resizes even an equal grid if it is not square."""
         patches = self.patch_embed
         grid = patches.grid(height, width)
         plain = self.pos_interp == "timm" or height == width or (height, width) == patches.img_size
