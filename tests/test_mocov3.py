@@ -11,7 +11,8 @@ from torch import nn
 
 from nenya_nb.core import Clock, cosine
 from nenya_nb.models import MoCoV3ViT, NonLinearNeck, build, dino_vits16, resnet18, resnet_tiny
-from nenya_nb.models.algorithms.mocov3 import MoCoV3, MoCoV3Head, last_features
+from nenya_nb.models.algorithms.mocov3 import MoCoV3, MoCoV3Head
+from nenya_nb.models.backbones.base import pooled
 from nenya_nb.training import build_optimizer
 
 torch.set_num_threads(1)
@@ -43,7 +44,7 @@ def test_mocov3_loss_matches_metric_learning(temperature):
     algorithm.head.temperature = temperature
     frozen = copy.deepcopy(algorithm)
     loss = algorithm(batch, mode="loss")["loss"]
-    z, k = [frozen.embed(view) for view in batch], [frozen.keys(view) for view in batch]
+    z, k = [frozen.embed(view) for view in batch], [frozen.momentum_encoder(view) for view in batch]
     q = [frozen.head.predictor(row) for row in z]
     oracle = metric.SelfSupervisedLoss(metric.NTXentLoss(temperature), symmetric=False)
     expected = 2 * temperature * (oracle(q[0], k[1]) + oracle(q[1], k[0]))
@@ -140,11 +141,11 @@ def test_mocov3_vit_features_are_the_cls_token():
     assert algorithm(wide).shape == (1, 24)
 
 
-def test_mocov3_last_features_of_any_backbone():
+def test_mocov3_features_of_any_backbone():
     x = torch.randn(2, 3, 32, 32)
-    assert last_features(resnet18(num_classes=0), x).shape == (2, 512)
-    assert last_features(resnet_tiny(), x).shape == (2, 128)
-    assert last_features(MoCoV3ViT(ARCH, 32, 8), x).shape == (2, 24)
+    assert pooled(resnet18(num_classes=0)(x)).shape == (2, 512)
+    assert pooled(resnet_tiny()(x)).shape == (2, 128)
+    assert pooled(MoCoV3ViT(ARCH, 32, 8)(x)).shape == (2, 24)
 
 
 def test_mocov3_defaults_follow_the_paper():
@@ -190,7 +191,7 @@ def test_mocov3_from_a_config():
     }
     algorithm = build(config)
     assert algorithm(views(), mode="loss")["loss"].isfinite()
-    assert algorithm.head.temperature == 0.3 and algorithm.momentum == 0.9
+    assert algorithm.head.temperature == 0.3 and algorithm.base_momentum == 0.9
 
 
 def test_mocov3_diagnostics_are_cosines():

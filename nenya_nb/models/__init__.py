@@ -24,7 +24,7 @@ __all__ = ['Algorithm', 'Attention', 'AvgPool2dNeck', 'BYOL', 'Backbone', 'Backb
            'efficientnet_b2', 'efficientnet_b3', 'efficientnet_b4', 'efficientnet_b5', 'efficientnet_b6',
            'efficientnet_b7', 'embedding_dim', 'encode_shuffled', 'feature_dim', 'feature_map', 'fit_weights',
            'from_mmselfsup', 'from_pretrained', 'get_backbone', 'get_resnet', 'input_dim', 'join_windows', 'kmeans',
-           'last_features', 'list_models', 'load_pretrained', 'map_shapes', 'match_cells', 'mlp', 'multi_crop_features',
+           'list_models', 'load_pretrained', 'map_shapes', 'match_cells', 'mlp', 'multi_crop_features',
            'nearest_centroid', 'normalized_mutual_information', 'note_licence', 'offset_index', 'pair', 'patchify',
            'pooled', 'projection_shortcut', 'published_weights', 'push_to_hub', 'random_masking', 'read_config',
            'read_weights', 'register_backbone', 'resize_positions', 'resnet18', 'resnet34', 'resnet50', 'resnet101',
@@ -34,7 +34,7 @@ __all__ = ['Algorithm', 'Attention', 'AvgPool2dNeck', 'BYOL', 'Backbone', 'Backb
            'seam_mask', 'sincos_positions', 'sinkhorn', 'split_patches', 'split_views', 'swin_arch',
            'swin_from_mmselfsup', 'to_config', 'unpatchify', 'update_teacher_EMA', 'vit_arch', 'vit_from_mmselfsup',
            'weighted_mean', 'weights_file', 'weights_of', 'whiten', 'wide_resnet50_2', 'wide_resnet101_2',
-           'wide_resnet_50', 'wide_resnet_101', 'without_scope']
+           'wide_resnet_50', 'wide_resnet_101', 'width_of', 'without_scope']
 
 # %% ../../nbs/models/index.ipynb #all
 from nenya_nb.models.algorithms.barlow_twins import (
@@ -42,7 +42,14 @@ from nenya_nb.models.algorithms.barlow_twins import (
     CrossCorrelationLoss,
     LatentCrossCorrelationHead,
 )
-from .algorithms.base import Algorithm, feature_dim, input_dim
+from nenya_nb.models.algorithms.base import (
+    Algorithm,
+    embedding_dim,
+    feature_dim,
+    input_dim,
+    multi_crop_features,
+    width_of,
+)
 from .algorithms.base_model import BaseModel, SelfSupDataPreprocessor
 from .algorithms.byol import BYOL
 from nenya_nb.models.algorithms.cae import (
@@ -76,8 +83,8 @@ from nenya_nb.models.algorithms.mae import (
     patchify,
     unpatchify,
 )
-from .algorithms.moco import MoCo, MoCoV2Neck, embedding_dim, encode_shuffled
-from .algorithms.mocov3 import MoCoV3, MoCoV3Head, last_features
+from .algorithms.moco import MoCo, MoCoV2Neck, encode_shuffled
+from .algorithms.mocov3 import MoCoV3, MoCoV3Head
 from .algorithms.npid import NPID, SimpleMemory
 from .algorithms.odc import ODC, ODCMemory, ODCNeck
 from .algorithms.relative_loc import RelativeLoc, RelativeLocNeck
@@ -93,14 +100,7 @@ from nenya_nb.models.algorithms.simmim import (
 from .algorithms.simsiam import SimSiam
 from .algorithms.supce import SupCE
 from .algorithms.supcon import SupCon
-from nenya_nb.models.algorithms.swav import (
-    SwAV,
-    SwAVHead,
-    SwAVLoss,
-    SwAVNeck,
-    multi_crop_features,
-    sinkhorn,
-)
+from .algorithms.swav import SwAV, SwAVHead, SwAVLoss, SwAVNeck, sinkhorn
 from .backbones.attention import Attention, LayerScale, Mlp, TransformerBlock
 from nenya_nb.models.backbones.base import (
     Backbone,
@@ -111,14 +111,14 @@ from nenya_nb.models.backbones.base import (
     pooled,
 )
 from nenya_nb.models.backbones.deep_resnets import (
-    resnet1001,
-    resnet1001_cifar,
     resnet164_cifar,
     resnet200,
     resnet269,
-    resnet_1001,
+    resnet1001,
+    resnet1001_cifar,
     resnet_200,
     resnet_269,
+    resnet_1001,
 )
 from nenya_nb.models.backbones.efficientnet import (
     EfficientNet,
@@ -153,23 +153,23 @@ from nenya_nb.models.backbones.registry import (
 )
 from .backbones.resnet import ResNet, ResNetBlockType
 from nenya_nb.models.backbones.resnet_variants import (
-    resnet101,
-    resnet152,
     resnet18,
     resnet34,
     resnet50,
-    resnet_101,
-    resnet_152,
+    resnet101,
+    resnet152,
     resnet_18,
     resnet_34,
     resnet_50,
+    resnet_101,
+    resnet_152,
     resnet_tiny,
-    resnext101_32x8d,
     resnext50_32x4d,
-    wide_resnet101_2,
+    resnext101_32x8d,
     wide_resnet50_2,
-    wide_resnet_101,
+    wide_resnet101_2,
     wide_resnet_50,
+    wide_resnet_101,
 )
 from nenya_nb.models.backbones.swin import (
     PatchMerging,
@@ -183,10 +183,10 @@ from nenya_nb.models.backbones.swin import (
 from .backbones.tokens import PatchEmbed, pair, resize_positions, sincos_positions
 from nenya_nb.models.backbones.vit import (
     VisionTransformer,
-    dino_vitb16,
     dino_vitb8,
-    dino_vits16,
+    dino_vitb16,
     dino_vits8,
+    dino_vits16,
     vit_from_mmselfsup,
 )
 from nenya_nb.models.backbones.weights import (
@@ -376,7 +376,6 @@ _all_ = [
     "input_dim",
     "join_windows",
     "kmeans",
-    "last_features",
     "list_models",
     "load_pretrained",
     "map_shapes",
@@ -442,5 +441,6 @@ _all_ = [
     "wide_resnet101_2",
     "wide_resnet_50",
     "wide_resnet_101",
+    "width_of",
     "without_scope",
 ]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import embedding_std, gather
-from .base import Algorithm, feature_dim
+from .base import Algorithm, width_of
 from ..necks import NonLinearNeck
 
 # %% ../../../nbs/models/algorithms/44_barlow_twins.ipynb #LatentCrossCorrelationHead
@@ -107,20 +107,10 @@ class BarlowTwins(Algorithm):
         loss_fn: nn.Module | None = None,  # of the correlations; None: CrossCorrelationLoss()
     ):
         if neck is None:
-            width = feature_dim(backbone)
-            if width is None:
-                raise ValueError(
-                    "BarlowTwins: the backbone does not say how wide its features are; "
-                    "set backbone.output_dim, or give neck=NonLinearNeck(…)"
-                )
+            width = width_of(backbone, "BarlowTwins", "neck=NonLinearNeck(…)")
             neck = NonLinearNeck(width, 8192, 8192, num_layers=3, with_last_bn=False)
         if head is None:
-            width = feature_dim(neck)
-            if width is None:
-                raise ValueError(
-                    "BarlowTwins: the neck does not say how wide its embeddings are; "
-                    "set neck.output_dim, or give head=LatentCrossCorrelationHead(E)"
-                )
+            width = width_of(neck, "BarlowTwins", "head=LatentCrossCorrelationHead(E)", "neck")
             head = LatentCrossCorrelationHead(width)
         super().__init__(
             backbone, neck, head, CrossCorrelationLoss() if loss_fn is None else loss_fn

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Clock, cosine, embedding_std
-from .base import Algorithm, feature_dim
+from .base import Algorithm, width_of
 from ..heads import LatentPredictHead
 from ..losses import CosineSimilarityLoss
 from ..momentum import MomentumEncoder
@@ -42,20 +42,10 @@ class BYOL(Algorithm):
             raise ValueError(f"BYOL: base_momentum is between 0 and 1, got {base_momentum}")
         options = dict(with_bias=True, with_last_bn=False, with_last_bias=True)
         if neck is None:
-            width = feature_dim(backbone)
-            if width is None:
-                raise ValueError(
-                    "BYOL: the backbone does not say how wide its features are; "
-                    "set backbone.output_dim, or give neck=NonLinearNeck(…)"
-                )
+            width = width_of(backbone, "BYOL", "neck=NonLinearNeck(…)")
             neck = NonLinearNeck(width, 4096, 256, **options)
         if head is None:
-            width = feature_dim(neck)
-            if width is None:
-                raise ValueError(
-                    "BYOL: the neck does not say how wide its embeddings are; "
-                    "set neck.output_dim, or give head=LatentPredictHead(…)"
-                )
+            width = width_of(neck, "BYOL", "head=LatentPredictHead(…)", "neck")
             head = LatentPredictHead(NonLinearNeck(width, 4096, width, **options))
         loss_fn = CosineSimilarityLoss(2.0, 2.0) if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Clock, broadcast, embedding_std, gather, image_batches, rank, world_size
-from .base import Algorithm, feature_dim
+from .base import Algorithm, feature_dim, width_of
 from ..backbones.base import Backbone
 from ..heads import ClsHead
 
@@ -200,17 +200,13 @@ class DeepCluster(Algorithm):
         every: int = 1,  # epochs between two clusterings
         uniform: bool = True,  # show all clusters equally often?
     ):
-        width = feature_dim(backbone) if neck is None else getattr(neck, "output_dim", None)
-        if head is None and width is None:
-            raise ValueError(
-                "DeepCluster: the backbone does not say how wide its features are; "
-                "set backbone.output_dim, or give head=ClsHead(…)"
-            )
         if not 1 <= num_classes <= length or every < 1:
             raise ValueError(
                 f"DeepCluster: {num_classes=} must be between 1 and {length=}, and {every=} at least 1"
             )
-        head = ClsHead(width, num_classes) if head is None else head
+        if head is None:
+            part, slot = (backbone, "backbone") if neck is None else (neck, "neck")
+            head = ClsHead(width_of(part, "DeepCluster", "head=ClsHead(…)", slot), num_classes)
         loss_fn = nn.CrossEntropyLoss(reduction="none") if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn)
         self.num_classes, self.pca_dims, self.every = num_classes, pca_dims, every

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Clock, cosine, embedding_std, gather
-from .base import Algorithm, feature_dim
-from .swav import multi_crop_features
+from .base import Algorithm, multi_crop_features, width_of
 from ..dino_model import DinoModel, DinoProjectionHead
 from ..momentum import update_teacher_EMA
 
@@ -164,12 +163,7 @@ class DINO(Algorithm):
             neck = backbone.projection_head if neck is None else neck
             backbone = backbone.backbone
         if neck is None:
-            width = feature_dim(backbone)
-            if width is None:
-                raise ValueError(
-                    "DINO: the backbone does not say how wide its features are; "
-                    "set backbone.output_dim, or give neck=DinoProjectionHead(D)"
-                )
+            width = width_of(backbone, "DINO", "neck=DinoProjectionHead(D)")
             neck = DinoProjectionHead(width, 2048, 256, 65536, norm_last_layer=True)
         if freeze_last_layer and not hasattr(neck, "last_layer"):
             raise ValueError(

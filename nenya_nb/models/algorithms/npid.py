@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Clock, embedding_std, gather
-from .base import Algorithm, feature_dim
+from .base import Algorithm, width_of
 from ..heads import ContrastiveHead
 from ..necks import LinearNeck
 
@@ -90,12 +90,7 @@ class NPID(Algorithm):
         ensure_negatives: bool = False,  # never draw the image itself?
     ):
         if neck is None:
-            width = feature_dim(backbone)
-            if width is None:
-                raise ValueError(
-                    "NPID: the backbone does not say how wide its features are; "
-                    "set backbone.output_dim, or give neck=LinearNeck(…)"
-                )
+            width = width_of(backbone, "NPID", "neck=LinearNeck(…)")
             neck = LinearNeck(width, 128)
         if memory is None:
             if length is None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Clock, broadcast, embedding_std, rank
-from .base import Algorithm, feature_dim
+from .base import Algorithm, width_of
 from nenya_nb.models.algorithms.deepcluster import (
     cluster_features,
     cluster_means,
@@ -166,12 +166,7 @@ class ODC(Algorithm):
         interval: int = 10,  # steps between two refreshes of centroids and small clusters
     ):
         if neck is None:
-            width = feature_dim(backbone)
-            if width is None:
-                raise ValueError(
-                    "ODC: the backbone does not say how wide its features are; "
-                    "set backbone.output_dim, or give neck=ODCNeck(…)"
-                )
+            width = width_of(backbone, "ODC", "neck=ODCNeck(…)")
             neck = ODCNeck(width)
         if memory is None:
             if length is None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core import embedding_std
-from .base import Algorithm, feature_dim
+from .base import Algorithm, width_of
 from ..backbones.base import pooled
 from ..heads import ClsHead
 
@@ -65,20 +65,10 @@ class RelativeLoc(Algorithm):
         loss_fn: nn.Module | None = None,  # of logits and labels; None: cross-entropy
     ):
         if neck is None:
-            width = feature_dim(backbone)
-            if width is None:
-                raise ValueError(
-                    "RelativeLoc: the backbone does not say how wide its features are; "
-                    "set backbone.output_dim, or give neck=RelativeLocNeck(…)"
-                )
+            width = width_of(backbone, "RelativeLoc", "neck=RelativeLocNeck(…)")
             neck = RelativeLocNeck(width)
         if head is None:
-            width = feature_dim(neck)
-            if width is None:
-                raise ValueError(
-                    "RelativeLoc: the neck does not say how wide its embeddings are; "
-                    "set neck.output_dim, or give head=ClsHead(…, 8)"
-                )
+            width = width_of(neck, "RelativeLoc", "head=ClsHead(…, 8)", "neck")
             head = ClsHead(width, 8, init_std=0.005)
         loss_fn = nn.CrossEntropyLoss() if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core import embedding_std
-from .base import Algorithm, feature_dim
+from .base import Algorithm, width_of
 from ..heads import ClsHead
 
 # %% ../../../nbs/models/algorithms/80_rotation.ipynb #RotationPred
@@ -33,13 +33,8 @@ class RotationPred(Algorithm):
         loss_fn: nn.Module | None = None,  # of logits and labels; None: cross-entropy
     ):
         if head is None:
-            width = feature_dim(backbone if neck is None else neck)
-            if width is None:
-                raise ValueError(
-                    "RotationPred: the backbone does not say how wide its features are; "
-                    "set backbone.output_dim, or give head=ClsHead(…, 4)"
-                )
-            head = ClsHead(width, 4)
+            part, slot = (backbone, "backbone") if neck is None else (neck, "neck")
+            head = ClsHead(width_of(part, "RotationPred", "head=ClsHead(…, 4)", slot), 4)
         loss_fn = nn.CrossEntropyLoss() if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn)
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import embedding_std
-from .base import Algorithm, feature_dim
+from .base import Algorithm, width_of
 from ..heads import ContrastiveHead
 from ..necks import NonLinearNeck
 
@@ -35,12 +35,7 @@ class SimCLR(Algorithm):
         loss_fn: nn.Module | None = None,  # of logits and labels; None: cross-entropy
     ):
         if neck is None:
-            width = feature_dim(backbone)
-            if width is None:
-                raise ValueError(
-                    "SimCLR: the backbone does not say how wide its features are; "
-                    "set backbone.output_dim, or give neck=NonLinearNeck(…)"
-                )
+            width = width_of(backbone, "SimCLR", "neck=NonLinearNeck(…)")
             neck = NonLinearNeck(width, width, 128)
         head = ContrastiveHead() if head is None else head
         loss_fn = nn.CrossEntropyLoss() if loss_fn is None else loss_fn

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import embedding_std
-from .base import Algorithm, feature_dim
+from .base import Algorithm, width_of
 from ..heads import LatentPredictHead
 from ..losses import CosineSimilarityLoss
 from ..necks import NonLinearNeck
@@ -37,20 +37,10 @@ class SimSiam(Algorithm):
         loss_fn: nn.Module | None = None,  # of predictions and targets; None: negative cosine
     ):
         if neck is None:
-            width = feature_dim(backbone)
-            if width is None:
-                raise ValueError(
-                    "SimSiam: the backbone does not say how wide its features are; "
-                    "set backbone.output_dim, or give neck=NonLinearNeck(…)"
-                )
+            width = width_of(backbone, "SimSiam", "neck=NonLinearNeck(…)")
             neck = NonLinearNeck(width, 2048, 2048, num_layers=3, with_last_bn_affine=False)
         if head is None:
-            width = feature_dim(neck)
-            if width is None:
-                raise ValueError(
-                    "SimSiam: the neck does not say how wide its embeddings are; "
-                    "set neck.output_dim, or give head=LatentPredictHead(…)"
-                )
+            width = width_of(neck, "SimSiam", "head=LatentPredictHead(…)", "neck")
             hidden = max(width // 4, 1)
             head = LatentPredictHead(
                 NonLinearNeck(width, hidden, width, with_last_bn=False, with_last_bias=True)

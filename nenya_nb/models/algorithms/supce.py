@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core import embedding_std
-from .base import Algorithm, feature_dim
+from .base import Algorithm, width_of
 from ..encoders import SupCEResNet
 
 # %% ../../../nbs/models/algorithms/30_supce.ipynb #SupCE
@@ -35,12 +35,7 @@ class SupCE(Algorithm):
             head = backbone.fc if head is None else head
             backbone = backbone.encoder
         if head is None:
-            width = feature_dim(backbone)
-            if width is None:
-                raise ValueError(
-                    "SupCE: the backbone does not say how wide its features are; "
-                    "set backbone.output_dim, or give head=nn.Linear(D, num_classes)"
-                )
+            width = width_of(backbone, "SupCE", "head=nn.Linear(D, num_classes)")
             head = nn.Linear(width, num_classes)
         loss_fn = nn.CrossEntropyLoss() if loss_fn is None else loss_fn
         super().__init__(backbone, head=head, loss_fn=loss_fn)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import embedding_std
-from .base import Algorithm, feature_dim
+from .base import Algorithm, width_of
 from ..encoders import SupConResNet
 from ..losses import SupConLoss, split_views
 from ..necks import mlp
@@ -40,12 +40,7 @@ class SupCon(Algorithm):
             neck = backbone.head if neck is None else neck
             backbone = backbone.encoder
         if neck is None:
-            width = feature_dim(backbone)
-            if width is None:
-                raise ValueError(
-                    "SupCon: the backbone does not say how wide its features are; "
-                    "set backbone.output_dim, or give neck=mlp(D, D, 128)"
-                )
+            width = width_of(backbone, "SupCon", "neck=mlp(D, D, 128)")
             neck = mlp(width, width, 128)
         super().__init__(backbone, neck, loss_fn=SupConLoss() if loss_fn is None else loss_fn)
         self.use_targets = use_targets

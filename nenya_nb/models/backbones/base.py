@@ -65,12 +65,12 @@ def check_images(
 
 # %% ../../../nbs/models/backbones/00_base.ipynb #pooled
 def pooled(
-    x: Tensor | Sequence[Tensor],  # (B, D), a map (B, D, H, W), or a sequence whose last counts
+    x: Tensor | Sequence[Tensor],  # (B, D), a map (B, D, H, W), or sequences whose last counts
 ) -> Tensor:
     """One vector per image: averages a map over its pixels, lets features pass. → (B, D).
 
     Raises ValueError for any other number of axes."""
-    if isinstance(x, (list, tuple)):
+    while isinstance(x, (list, tuple)):
         x = x[-1]
     if x.dim() == 4:
         return F.adaptive_avg_pool2d(x, 1).flatten(1)  # (B, D)
