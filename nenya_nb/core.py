@@ -145,17 +145,29 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 # %% ../nbs/core.ipynb #gather
+class _Gather(torch.autograd.Function):
+    "Everybody's rows; backwards, everybody's gradients of my rows, summed."
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        parts = [torch.empty_like(z) for _ in range(world_size())]
+        dist.all_gather(parts, z)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient.chunk(world_size())[rank()]
+
+
 def gather(
     z: Tensor,  # this process's rows, shape (B, …), the same B everywhere
 ) -> Tensor:
     """All processes' rows, in rank order, with gradient: (B, …) → (B · world, …).
 
     Without an initialised process group, or in a group of one, `z` itself."""
-    if world_size() == 1:
-        return z
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(all_gather(z.contiguous()))
+    return z if world_size() == 1 else _Gather.apply(z.contiguous())
 
 # %% ../nbs/core.ipynb #broadcast
 def broadcast(

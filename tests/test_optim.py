@@ -154,3 +154,19 @@ def test_weight_decay_as_a_pair_grows_along_half_a_cosine_and_survives_a_reload(
     set_weight_decay(fresh, clock)
     expected = 0.4 - 0.36 * (1 + math.cos(math.pi * 0.7)) / 2
     assert [g["weight_decay"] for g in fresh.param_groups] == [pytest.approx(expected), 0]
+
+
+@pytest.mark.parametrize("library", ["ours", "timm"])
+def test_tokens_and_positions_do_not_decay(library):
+    if library == "ours":
+        from nenya_nb.models import VisionTransformer
+
+        vit = VisionTransformer(32, 8, 5, embed_dim=12, depth=1, num_heads=3)
+    else:
+        import timm
+
+        vit = timm.create_model("vit_tiny_patch16_224", depth=1)
+    decay, no_decay = parameter_groups(nn.Sequential(vit), 0.1)
+    spared = {id(p) for p in no_decay["params"]}
+    assert id(vit.cls_token) in spared and id(vit.pos_embed) in spared
+    assert id(vit.head.weight) in {id(p) for p in decay["params"]}

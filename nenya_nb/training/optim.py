@@ -19,7 +19,7 @@ def parameter_groups(
     weight_decay: float | tuple[float, float],  # of weights with two or more axes; (first, last)
 ) -> list[dict]:
     """Parameter groups for an optimizer: weights with decay, norms and biases without, and both once more
-    for the parts that `model.constant_lr` names.
+    for the parts that `model.constant_lr` names. A part with a method `no_weight_decay` names more to spare.
 
     Raises ValueError when no parameter requires a gradient, or a named part does not exist."""
     steady: set[nn.Parameter] = set()
@@ -29,12 +29,18 @@ def parameter_groups(
                 f"{type(model).__name__}.constant_lr names {name!r}, which is no part of it"
             )
         steady |= set(part.parameters())
+    spared = {
+        part.get_parameter(name)
+        for part in model.modules()
+        for name in getattr(part, "no_weight_decay", set)()
+        if isinstance(getattr(part, name, None), nn.Parameter)
+    }
     first, last = weight_decay if isinstance(weight_decay, tuple) else (weight_decay, weight_decay)
     groups = []
     for constant in (False, True):
         chosen = [p for p in model.parameters() if p.requires_grad and (p in steady) == constant]
         for decays in (True, False):
-            group = {"params": [p for p in chosen if (p.ndim > 1) == decays]}
+            group = {"params": [p for p in chosen if (p.ndim > 1 and p not in spared) == decays]}
             group |= {"weight_decay": first if decays else 0.0}
             group |= {"constant_lr": True} if constant else {}
             group |= {"last_weight_decay": last} if decays and first != last else {}

@@ -56,9 +56,9 @@ class BYOL(Algorithm):
         '{"loss": sum of both directions, "std": spread of the embeddings}; targets are not used.'
         if len(views) != 2:
             raise ValueError(f"BYOL compares two views of each image, got {len(views)}")
+        t1, t2 = self.teacher(views[0]), self.teacher(views[1])  # (B, E); first: least memory
         z1, z2 = self.embed(views[0]), self.embed(views[1])  # (B, E) each
-        p1, t2 = self.head(z1, self.teacher(views[1]))
-        p2, t1 = self.head(z2, self.teacher(views[0]))
+        (p1, t2), (p2, t1) = self.head(z1, t2), self.head(z2, t1)
         z = torch.cat([z1, z2])  # (2B, E)
         self.remember(z=z, prediction=p1, target=t2)
         return {"loss": self.loss_fn(p1, t2) + self.loss_fn(p2, t1), "std": embedding_std(z)}

@@ -210,12 +210,12 @@ class DINO(Algorithm):
         from teacher to student, "perplexity": how many outputs the teacher uses in this batch}."""
         if len(views) < 2:
             raise ValueError(f"DINO needs two views or more of each image, got {len(views)}")
-        student = self.neck(multi_crop_features(self.backbone, views))  # (V·B, K)
-        with torch.no_grad():
+        with torch.no_grad():  # before the student, whose activations wait for the backward pass
             teacher = self.teacher(torch.cat(list(views[:2])))  # (2B, K)
             p = self.loss_fn.targets(teacher)
             entropy = torch.special.entr(p).sum(1).mean()
             perplexity = torch.special.entr(p.mean(0)).sum().exp()
+        student = self.neck(multi_crop_features(self.backbone, views))  # (V·B, K)
         loss = self.loss_fn(student.chunk(len(views)), teacher.chunk(2))
         self.remember(student=student[: len(teacher)], teacher=teacher)
         if self.training:

@@ -123,8 +123,8 @@ class MoCo(Algorithm):
         '{"loss": InfoNCE over key and queue, "accuracy", "std": spread of the queries}; no targets.'
         if len(views) != 2:
             raise ValueError(f"MoCo compares two views of each image, got {len(views)}")
+        k = self.keys(views[1])  # (B, E); first: least memory
         q = F.normalize(self.embed(views[0]), dim=1)  # (B, E)
-        k = self.keys(views[1])  # (B, E)
         loss, accuracy = self.contrast(q, k, self.memory)
         if self.training:
             self.memory.hold(k)

@@ -86,8 +86,8 @@ class MoCoV3(Algorithm):
         '{"loss": 2τ · cross-entropy, both ways, "accuracy", "std": spread of the embeddings}; no targets.'
         if len(views) != 2:
             raise ValueError(f"MoCoV3 compares two views of each image, got {len(views)}")
-        z1, z2 = self.embed(views[0]), self.embed(views[1])  # (B, E)
         k1, k2 = self.momentum_encoder(views[0]), self.momentum_encoder(views[1])
+        z1, z2 = self.embed(views[0]), self.embed(views[1])  # (B, E); last: least memory
         (logits1, labels), (logits2, _) = self.head(z1, k2), self.head(z2, k1)
         loss = self.loss_fn(logits1, labels) + self.loss_fn(logits2, labels)
         found = (torch.cat([logits1, logits2]).argmax(1) == labels.repeat(2)).float().mean()

@@ -252,6 +252,10 @@ class VisionTransformer(HeadedBackbone):
         shapes["norm"] = [batch, count, dim]
         return shapes | ({"head": [batch, self.output_dim]} if self.has_head() else {})
 
+    def no_weight_decay(self) -> set[str]:
+        "Parameters with two axes and more that nobody should pull to zero; timm's name for them."
+        return {"cls_token", "pos_embed", "mask_token"}
+
     @property
     def layers(self) -> list[nn.Module]:
         "The blocks, as a list."
