@@ -214,3 +214,11 @@ def test_row_l2_import_paths():
     from nenya_nb.models.backbone import get_backbone, register_backbone
 
     assert get_backbone is models.get_backbone and register_backbone is models.register_backbone
+
+
+def test_timm_backbone_takes_a_file_as_pretrained(tmp_path):
+    donor = nb.get_backbone("timm:resnet10t")
+    torch.save(donor.model.state_dict(), tmp_path / "mine.pth")
+    mine = nb.get_backbone("timm:resnet10t", pretrained=str(tmp_path / "mine.pth"))
+    weights = mine.model.state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in donor.model.state_dict().items())

@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -92,7 +93,7 @@ class TimmBackbone(Backbone):
     def __init__(
         self,
         name: str,  # timm's, with or without "timm:" and ".tag"
-        pretrained: bool | str = False,  # True, or a tag such as "a1_in1k"
+        pretrained: bool | str = False,  # True, a tag such as "a1_in1k", or the path of a file
         *,
         in_channels: int = 3,  # channels of the images
         checkpoint_path: str | None = None,  # a file of your own instead
@@ -104,6 +105,8 @@ class TimmBackbone(Backbone):
         name = name.removeprefix("timm:")
         if not timm.is_model(name):
             raise unknown_name("timm model", name, _near(name, timm.list_models()))
+        if isinstance(pretrained, str) and Path(pretrained).is_file():
+            checkpoint_path, pretrained = pretrained, False
         extra = {"checkpoint_path": str(checkpoint_path)} if checkpoint_path else {}
         weights = None
         if pretrained and not checkpoint_path:
