@@ -388,7 +388,11 @@ def test_dino_without_parts_is_the_papers():
     last = algorithm.neck.last_layer
     assert algorithm.neck.output_dim == 65536 and algorithm.views["num_local"] == 8
     assert not last.parametrizations.weight.original0.requires_grad
-    assert (algorithm.base_momentum, algorithm.clip_grad, algorithm.freeze_last_layer) == (0.996, 3.0, 1)
+    assert (algorithm.base_momentum, algorithm.clip_grad, algorithm.freeze_last_layer) == (
+        0.996,
+        3.0,
+        1,
+    )
     assert F.normalize(last.weight, dim=1).sub(last.weight).abs().max() < 1e-5
 
 

@@ -1,16 +1,15 @@
-"""MoCo against lightly's memory-bank loss, its queue, its slow encoder, and two processes against one."""
+"""MoCo against lightly's memory-bank loss, its queue, its slow encoder, and shuffling over two processes."""
 
 import copy
 import math
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from lightly.loss import NTXentLoss as LightlyNTXent
-from moco_processes import moco_of_two_processes, train
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from two_processes import in_two_processes, shuffle_numbers
 
 from nenya_nb.core import Clock
 from nenya_nb.models import ContrastiveHead, LinearNeck, build, resnet18, resnet_tiny
@@ -286,27 +285,8 @@ def test_moco_asks_for_the_width():
 # ---------------------------------------------------------------- several processes
 
 
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
-    torch.manual_seed(3)
-    folder, batch = tmp_path_factory.mktemp("processes"), [torch.randn(4, 3, 6, 6) for _ in "ab"]
-    mp.spawn(moco_of_two_processes, (2, str(folder), batch), nprocs=2)
-    return batch, [torch.load(folder / f"results_{rank}.pt") for rank in range(2)]
-
-
-@pytest.mark.parametrize("name", ["MoCo", "DenseCL", "MoCoV3"])
-def test_two_processes_learn_what_one_learns(two_processes, name):
-    "Losses, weights, slow weights and queues after two steps; both processes have the same."
-    batch, results = two_processes
-    expected = train(name, batch)
-    for found in results:
-        assert set(found[name]) == set(expected)
-        for key, value in expected.items():
-            torch.testing.assert_close(found[name][key], value, msg=lambda m, k=key: f"{k}: {m}")
-
-
-def test_two_processes_shuffle_and_sort_back(two_processes):
-    results = [found["shuffled"] for found in two_processes[1]]
+def test_two_processes_shuffle_and_sort_back(tmp_path):
+    results = in_two_processes(shuffle_numbers, tmp_path, 2)
     numbers, means = torch.cat(results).unbind(1)
     assert numbers.tolist() == [0, 1, 2, 3]
     assert len(set(means.tolist())) <= 2  # two groups of two

@@ -178,9 +178,11 @@ def test_vit_resizes_positions_exactly_when_facebook_does():
     assert (
         vit.resized_positions(32, 35) is not vit.pos_embed
     )  # same grid, but not square: facebook resizes
-    assert tiny(pos_interp="timm")._positions(32, 35).shape == vit.pos_embed.shape
+    assert tiny(pos_interp="timm").resized_positions(32, 35).shape == vit.pos_embed.shape
     wide = tiny(img_size=(32, 64))
-    assert wide._positions(32, 64) is wide.pos_embed and vit.resized_positions(64, 40).shape == (1, 41, 24)
+    assert wide.resized_positions(32, 64) is wide.pos_embed and vit.resized_positions(
+        64, 40
+    ).shape == (1, 41, 24)
 
 
 def test_resize_positions_keeps_half_precision():

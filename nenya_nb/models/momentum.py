@@ -45,9 +45,13 @@ def update_teacher_EMA(
             raise ValueError(f"student and teacher are different networks: {name} is {shapes}")
     torch._foreach_lerp_(list(other.values()), [mine[name] for name in other], 1 - momentum)
     if buffers == "copy":
-        fresh = dict(student.named_buffers())
+        fresh, kinds = dict(student.named_buffers()), {}
         for name, buffer in teacher.named_buffers():
-            buffer.copy_(fresh[name])
+            old, new = kinds.setdefault(buffer.dtype, ([], []))
+            old.append(buffer)
+            new.append(fresh[name])
+        for old, new in kinds.values():  # one call for all of a dtype, not one for each
+            torch._foreach_copy_(old, new)
 
 # %% ../../nbs/models/48_momentum.ipynb #MomentumEncoder
 class MomentumEncoder(nn.Module):

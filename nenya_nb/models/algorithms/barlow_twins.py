@@ -126,12 +126,12 @@ class BarlowTwins(Algorithm):
         self.remember(z=z, correlation=correlation)
         with torch.no_grad():
             diagonal, E = correlation.diagonal(), len(correlation)
-            beside = correlation.square().fill_diagonal_(0).sum() / max(E * (E - 1), 1)
+            beside = correlation.norm().square() - diagonal.square().sum()  # no second matrix
         return {
             "loss": self.loss_fn(correlation),
             "std": embedding_std(z),
             "agreement": diagonal.detach().mean(),
-            "redundancy": beside.sqrt(),
+            "redundancy": (beside.clamp(min=0) / max(E * (E - 1), 1)).sqrt(),
         }
 
     def diagnostics(self) -> dict[str, Tensor]:

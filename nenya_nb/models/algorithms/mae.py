@@ -248,7 +248,7 @@ class MAE(Algorithm):
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         """{"loss": error on the hidden patches, "std": spread of the mean visible token, "baseline": loss of
         the answer 0, with norm_pix each patch's own mean}; targets are not used."""
-        images = torch.cat(list(views))
+        images = views[0] if len(views) == 1 else torch.cat(list(views))
         tokens, mask, pred = self._paint(images, None)
         pred, target = self.head(pred, images)
         self.remember(images=images, mask=mask, pred=pred)
