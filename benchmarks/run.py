@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"run", "common"}
+NOT_BENCHMARKS = {"run", "common", "learn_recipes"}
 
 
 def main(names: list[str]) -> int:
