@@ -2251,6 +2251,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'nenya_nb.widgets.diagram._count': ('widgets/diagram.html#_count', 'nenya_nb/widgets/diagram.py'),
                                           'nenya_nb.widgets.diagram._first_look': ( 'widgets/diagram.html#_first_look',
                                                                                     'nenya_nb/widgets/diagram.py'),
+                                          'nenya_nb.widgets.diagram._line': ('widgets/diagram.html#_line', 'nenya_nb/widgets/diagram.py'),
                                           'nenya_nb.widgets.diagram._patches': ( 'widgets/diagram.html#_patches',
                                                                                  'nenya_nb/widgets/diagram.py'),
                                           'nenya_nb.widgets.diagram._place': ('widgets/diagram.html#_place', 'nenya_nb/widgets/diagram.py'),

@@ -1,0 +1,261 @@
+"""How fast do the widgets draw? The architecture diagram: first paint, opening a group, many parts, panning, page size.
+
+Everything runs on stand-alone pages in headless Chromium. Times are of the page itself: from the call of `render`, or from
+the click, to the second frame after it. Beside it torchvista (the same question) and torchview (a still graph)."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).parent
+LIMITS = {
+    "first paint, resnet50": 100, "first paint, resnet152": 200, "first paint, resnet1001": 200,
+    "open a group of 60": 50, "500 parts": 250, "pan of 1,000 parts": 55, "page of resnet50": 150_000,
+}  # fmt: skip  # ms; frames/s at least; bytes
+SLACK = 3  # a busy machine: limits are missed only beyond this factor, except for sizes
+PANE, LAYER = ".nnb-diagram .nnb-pane", ".nnb-diagram .nnb-layer"
+
+# From the click on a part to the second frame after it.
+OPEN = """async id => {
+  const node = [...document.querySelectorAll('.nnb-node')].find(n => n.dataset.id === id);
+  const start = performance.now();
+  node.dispatchEvent(new MouseEvent('click', {bubbles: true}));
+  const work = performance.now() - start;
+  await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+  return [work, performance.now() - start];
+}"""
+FRAMES = """() => { window.frames_ = []; window.on_ = true; let last = performance.now();
+  const tick = now => { frames_.push(now - last); last = now; if (on_) requestAnimationFrame(tick); };
+  requestAnimationFrame(tick); }"""
+
+
+def synthetic(parts: int, shortcuts: bool = True) -> dict:
+    """A graph with one group of `parts` layers: a chain, with a shortcut over every fourth layer and a branch at every tenth."""
+    cost = {"params": 1000, "macs": 100_000, "bytes": 4000}
+    shapes = {"shapes_in": [[1, 64, 56, 56]], "shapes_out": [[1, 64, 56, 56]]}
+
+    def node(id, parent="", kind="module", role="conv", group=False):
+        return {
+            "id": id, "parent": parent, "kind": kind, "type": role.title(), "role": role, "label": id.split(".")[-1],
+            "path": id, "code": f"model.{id}", "group": group, "signature": id, "detail": "", "doc": "", "source": "toy.py:1",
+            "calls": 1, **cost, **shapes,
+        }  # fmt: skip
+
+    roles = ("conv", "norm", "activation", "pool", "linear")
+    nodes = [node("input", kind="input"), node("g", role="stage", group=True)]
+    nodes += [node(f"g.l{i}", "g", role=roles[i % 5]) for i in range(parts)]
+    nodes += [node("output", kind="output")]
+    shape, pairs = [1, 64, 56, 56], [("input", "g.l0"), (f"g.l{parts - 1}", "output")]
+    for i in range(1, parts):
+        pairs.append((f"g.l{i - 1}", f"g.l{i}"))
+        if shortcuts and i % 4 == 3:
+            pairs.append((f"g.l{i - 3}", f"g.l{i}"))
+        if shortcuts and i % 10 == 5:
+            pairs[-1 if i % 4 != 3 else -2] = (f"g.l{i - 2}", f"g.l{i}")  # beside the layer before
+            pairs.append((f"g.l{i - 1}", f"g.l{min(i + 2, parts - 1)}"))
+    edges = [{"from": a, "to": b, "shape": shape, "slot": 0} for a, b in pairs if a != b]
+    totals = {name: value * parts for name, value in cost.items()}
+    return {
+        "version": 1, "name": "Synthetic", "inputs": ["input"], "outputs": ["output"], "nodes": nodes, "edges": edges,
+        "unused": [], "notes": [], "complete": True, "totals": totals,
+    }  # fmt: skip
+
+
+def write_pages(folder: Path) -> dict[str, Path]:
+    from torchvision.models import resnet50, resnet152
+
+    from nenya_nb.models import resnet1001
+    from nenya_nb.widgets.base import page, read_bundle
+    from nenya_nb.widgets.diagram import ArchitectureDiagram
+
+    pages = {}
+    for make in (resnet50, resnet152, resnet1001):
+        name = make.__name__
+        pages[name] = ArchitectureDiagram(make(), [1, 3, 224, 224]).to_html(folder / f"{name}.html")
+    for parts in (60, 500, 1000):
+        state = {"graph": synthetic(parts), "height": 620}
+        pages[str(parts)] = folder / f"{parts}.html"
+        text = page(read_bundle("diagram.js"), read_bundle("diagram.css"), state)
+        pages[str(parts)].write_text(text, encoding="utf-8")
+    return pages
+
+
+def opened(browser, path: Path):
+    tab = browser.new_context(viewport={"width": 1200, "height": 900}).new_page()
+    tab.goto(path.as_uri())
+    tab.wait_for_selector(".nnb-diagram[data-ready]")
+    return tab
+
+
+def first_paint(browser, path: Path, repeats: int) -> list[float]:
+    found = []
+    for _ in range(repeats):
+        tab = opened(browser, path)
+        found.append(float(tab.locator(".nnb-diagram").get_attribute("data-paint")))
+        tab.context.close()
+    return found
+
+
+def open_group(browser, path: Path, repeats: int) -> tuple[list[float], list[float]]:
+    """(ms of our own work, ms to the second frame) of opening the group, each time on a fresh page."""
+    work, frame = [], []
+    for _ in range(repeats):
+        tab = opened(browser, path)
+        tab.wait_for_timeout(200)
+        a, b = tab.evaluate(OPEN, "g")
+        work.append(a)
+        frame.append(b)
+        tab.context.close()
+    return work, frame
+
+
+def pan(browser, path: Path) -> tuple[float, float]:
+    """(frames per second, worst frame in ms) while the mouse drags the open group around."""
+    tab = opened(browser, path)
+    tab.evaluate(OPEN, "g")
+    tab.keyboard.press("f")
+    tab.click(".nnb-fit")
+    tab.wait_for_timeout(500)
+    tab.evaluate(FRAMES)
+    tab.mouse.move(300, 500)
+    tab.mouse.down()
+    for i in range(120):
+        tab.mouse.move(300 + 2 * (i % 60), 500 - 3 * (i % 60))
+    tab.mouse.up()
+    tab.evaluate("() => void (on_ = false)")
+    frames = tab.evaluate("() => frames_.slice(2)")
+    tab.context.close()
+    return 1000 * len(frames) / sum(frames), max(frames)
+
+
+PEER = """
+import sys, time, torch, torchvision
+torch.set_num_threads(1)
+model, x = torchvision.models.resnet50().eval(), torch.zeros(1, 3, 224, 224)
+if sys.argv[1] == "torchvista":
+    from torchvista import trace_model
+    start = time.perf_counter()
+    trace_model(model, x, export_path=sys.argv[2])
+elif sys.argv[1] == "nenya_nb":
+    from nenya_nb.widgets.diagram import ArchitectureDiagram
+    start = time.perf_counter()
+    ArchitectureDiagram(model, [1, 3, 224, 224]).to_html(sys.argv[2])
+else:
+    from torchview import draw_graph
+    start = time.perf_counter()
+    graph = draw_graph(model, input_data=x, device="cpu", expand_nested=True)
+    open(sys.argv[2], "w").write(graph.visual_graph.source)
+print(time.perf_counter() - start)
+"""
+
+
+SHOWN = {"nenya_nb": ".nnb-diagram[data-ready]", "torchvista": "svg g[class^=node_]"}
+NEEDS = {
+    "nenya_nb": [],
+    "torchvista": ["torchvista==0.2.13"],
+    "torchview": ["torchview==0.2.7", "graphviz"],
+}
+
+
+def loading(browser, file: Path, selector: str) -> float | None:
+    """Milliseconds from opening a page to the second frame with parts on it."""
+    tab = browser.new_context(viewport={"width": 1200, "height": 900}).new_page()
+    try:
+        tab.goto(file.as_uri(), wait_until="commit")
+        tab.wait_for_selector(selector, state="attached", timeout=20_000)
+        frames = "() => new Promise(d => requestAnimationFrame(() => requestAnimationFrame(() => d(performance.now()))))"
+        return tab.evaluate(frames)
+    except Exception as error:  # a peer's page may change with its version
+        print(f"{file.stem}: {str(error).splitlines()[0]}")
+        return None
+    finally:
+        tab.context.close()
+
+
+def side_by_side(folder: Path, browser, repeats: int) -> dict[str, dict]:
+    """Of ResNet-50: seconds in Python (a process of its own, imports left out), bytes of the file, ms to load it."""
+    import common
+
+    found = {}
+    for name, needs in NEEDS.items():
+        aside = common.set_aside(name, *needs) if needs else None
+        if needs and aside is None:
+            continue
+        file = folder / f"{name}.html"
+        env = os.environ | ({"PYTHONPATH": str(aside)} if aside else {})
+        command = [sys.executable, "-c", PEER, name, str(file)]
+        done = subprocess.run(command, env=env, text=True, capture_output=True)
+        if done.returncode or not file.exists():
+            print(f"{name}: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+            continue
+        found[name] = {"python_s": float(done.stdout.split()[-1]), "bytes": file.stat().st_size}
+        if name in SHOWN:
+            times = [loading(browser, file, SHOWN[name]) for _ in range(repeats)]
+            found[name]["page_ms"] = median(times) if None not in times else None
+    return found
+
+
+def main() -> int:
+    import common
+    import lab
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--no-peers", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    n, result, rows = options.repeats, {}, []
+    with tempfile.TemporaryDirectory() as temporary, lab.Chromium() as chromium:
+        folder = Path(temporary)
+        pages, browser = write_pages(folder), chromium.browser
+
+        def report(
+            name: str, value: float, note: str = "", least: bool = False, slack: float = SLACK
+        ):
+            limit = LIMITS[name]
+            good = value >= limit / slack if least else value <= limit * slack
+            exact = value >= limit if least else value <= limit
+            result[name] = {"value": value, "limit": limit, "met": exact}
+            sign = "≥" if least else "≤"
+            verdict = "met" if exact else "within slack" if good else "MISSED"
+            rows.append([name, f"{value:,.0f}", f"{sign} {limit:,}", verdict, note])
+            return good
+
+        good = True
+        for name in ("resnet50", "resnet152", "resnet1001"):
+            times = first_paint(browser, pages[name], n)
+            good &= report(
+                f"first paint, {name}", median(times), f"ms, {min(times):.0f}–{max(times):.0f}"
+            )
+        for name, parts in (("open a group of 60", "60"), ("500 parts", "500")):
+            work, frame = open_group(browser, pages[parts], n)
+            good &= report(
+                name,
+                median(work),
+                f"ms of our own work; {median(frame):.0f} ms to the second frame",
+            )
+            result[name]["frame_ms"] = median(frame)
+        fps, worst = pan(browser, pages["1000"])
+        good &= report(
+            "pan of 1,000 parts", fps, f"frames/s, worst frame {worst:.0f} ms", least=True
+        )
+        result["pan of 1,000 parts"]["worst_ms"] = worst
+        good &= report("page of resnet50", pages["resnet50"].stat().st_size, "bytes", slack=1)
+        print(common.table(rows, ["what", "value", "limit", "verdict", "unit"]))
+        if not options.no_peers:
+            result["peers"] = side_by_side(folder, browser, n)
+            lines = [[name, f"{v['python_s']:.2f}", f"{v['bytes']:,}", f"{v['page_ms']:.0f}" if v.get("page_ms") else "–"]
+                     for name, v in result["peers"].items()]  # fmt: skip
+            print("\nResNet-50: Python, file, and loading the page until parts are on it")
+            print(common.table(lines, ["package", "s", "bytes", "ms"]))
+    common.save("widgets", result, "anywidget", "torchvision")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
