@@ -85,7 +85,8 @@ def test_notebook_reads_as_a_lesson(notebook):
         c.source for c in nb.cells if directives(c.source) & {"export", "exporti", "exports"}
     ]
     lines = sum(len(source.splitlines()) for source in exported)
-    assert lines <= MAX_EXPORTED_LINES, f"{lines} exported lines: split the module"
+    listing = notebook.stem == "index"  # a list of names, as long as there are names
+    assert listing or lines <= MAX_EXPORTED_LINES, f"{lines} exported lines: split the module"
     assert any(c.cell_type == "markdown" for c in nb.cells[1:4]), "a lesson begins with words"
     for source in exported:
         code = [ln for ln in source.splitlines() if ln and not ln.startswith("#")]
