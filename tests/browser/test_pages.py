@@ -25,33 +25,6 @@ def curves():
     return LiveCurves(history)
 
 
-@pytest.fixture
-def open_page(chromium):
-    """open_page(path, **context options): checks at the end that nothing was asked for and nothing went wrong."""
-    problems, contexts = [], []
-
-    def open_(path, **options):
-        context = chromium.browser.new_context(**options)
-        contexts.append(context)
-        context.set_offline(True)
-        page = context.new_page()
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request",
-            lambda r: (
-                None if r.url.startswith(("file:", "blob:", "data:")) else problems.append(r.url)
-            ),
-        )
-        page.goto(path.as_uri())
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert problems == []
-
-
 def test_page_shows_every_point_and_no_buttons(curves, open_page, tmp_path):
     page = open_page(curves.to_html(tmp_path / "page.html"))
     page.wait_for_selector(f"{LIVE}[data-points='1500']")  # loss, std, lr, time, and the odd one
