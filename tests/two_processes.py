@@ -141,6 +141,14 @@ def _train_together(name: str) -> dict[str, Tensor]:
 # ---------------------------------------------------------------- losses, and shuffling for MoCo
 
 
+def find_words(rank: int, images: Tensor) -> Tensor:
+    "The words that a CAE finds in this process's half of the images."
+    algorithm = build_algorithm("CAE")
+    loader = [([images.chunk(2)[rank], torch.empty(0)], None)]
+    algorithm.on_epoch_start(loader, Clock(1, 1))
+    return algorithm.target_generator.centroids
+
+
 def shuffle_numbers(rank: int, size: int) -> Tensor:
     "Numbers of this process's images, and for each the mean number of those that were encoded with it: (size, 2)."
 
