@@ -131,6 +131,7 @@ class ResidualBlock(nn.Module):
     ) -> None:
         "The parts after the convolutions; made last, so that the state dict has torchvision's order."
         self.relu = nn.ReLU()
+        self.last_relu = nn.ReLU(inplace=True)  # overwrites the sum, which no layer gave out
         self.se = SqueezeExcitation(channels * self.expansion, **se_args or {}) if se else None
         self.drop_path = DropPath(drop_path) if drop_path else None
         self.downsample = downsample
@@ -146,7 +147,7 @@ class ResidualBlock(nn.Module):
         if self.drop_path is not None:
             out = self.drop_path(out)
         shortcut = x if self.downsample is None else self.downsample(x)
-        return self.relu(out + shortcut)
+        return self.last_relu(out + shortcut)
 
 # %% ../../nbs/models/00_blocks.ipynb #BasicBlock
 class BasicBlock(ResidualBlock):
