@@ -2327,4 +2327,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                               'nenya_nb.widgets.live_curves.pack_columns': ( 'widgets/live_curves.html#pack_columns',
                                                                                              'nenya_nb/widgets/live_curves.py'),
                                               'nenya_nb.widgets.live_curves.thin_column': ( 'widgets/live_curves.html#thin_column',
-                                                                                            'nenya_nb/widgets/live_curves.py')}}}
+                                                                                            'nenya_nb/widgets/live_curves.py')},
+            'nenya_nb.widgets.pixels': { 'nenya_nb.widgets.pixels.pack_array': ( 'widgets/pixels.html#pack_array',
+                                                                                 'nenya_nb/widgets/pixels.py'),
+                                         'nenya_nb.widgets.pixels.to_pixels': ( 'widgets/pixels.html#to_pixels',
+                                                                                'nenya_nb/widgets/pixels.py')}}}

@@ -15,7 +15,7 @@ FLOORS = {
     "training": set(),
     "evaluation": set(),
     "introspect": set(),
-    "widgets": {"introspect"},
+    "widgets": {"evaluation", "introspect"},
     "nn": {"models"},  # import paths of other libraries
     "utils": {"models"},
     "cli": {"models", "data", "training", "evaluation", "introspect", "widgets"},

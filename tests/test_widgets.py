@@ -477,7 +477,7 @@ def test_page_mode_is_a_sandboxed_frame(monkeypatch, bundles, curves):
     html = curves._repr_mimebundle_()[0]["text/html"]
     assert (
         html.startswith("<iframe srcdoc=")
-        and 'sandbox="allow-scripts"' in html
+        and 'sandbox="allow-scripts allow-downloads"' in html
         and html.count("<") == 2
     )
 

@@ -1,7 +1,6 @@
 // ArchitectureDiagram: a network one can open, part by part; two of them side by side.
-import { h, setText } from "./lib/dom.js";
-import { hostName, watchKernel } from "./lib/host.js";
-import { watchTheme } from "./lib/theme.js";
+import { createFrame } from "./lib/frame.js";
+import { h } from "./lib/dom.js";
 import { compareGraphs } from "./diagram/compare.js";
 import { createPane } from "./diagram/pane.js";
 import { warmUp } from "./diagram/segment.js";
@@ -12,31 +11,18 @@ const SIDES = ["", "_other"]; // endings of the traits of the first and the seco
 
 function render({ model, el }) {
   const started = performance.now();
-  const page = hostName(model) === "page";
-  const notice = h("div", { class: "nnb-notice", role: "alert" });
-  const body = h("div", { class: "nnb-panes" });
-  const root = h(
-    "div",
-    {
-      class: "nnb-root nnb-diagram",
-      role: "region",
-      "aria-label": "Architecture diagram",
-      "data-lm-suppress-shortcuts": "true",
-      on: { keydown: (event) => event.stopPropagation() },
-    },
-    notice,
-    body,
-  );
-  el.append(root);
+  const frame = createFrame({ model, el }, {
+    name: "diagram",
+    label: "Architecture diagram",
+    lost: LOST,
+    onTheme: () => panes.forEach((pane) => pane.repaint()),
+    onResize: () => panes.forEach((pane) => pane.resize()),
+  });
+  const { root, body, tell } = frame;
+  body.classList.add("nnb-panes");
   let panes = [],
     linked = true,
     busy = false;
-
-  const tell = (name, value) => {
-    if (JSON.stringify(model.get(name)) === JSON.stringify(value)) return;
-    model.set(name, value);
-    model.save_changes();
-  };
 
   /** What is opened in one network is opened in the other, where it has such a part. */
   function follow(from, ids) {
@@ -89,27 +75,14 @@ function render({ model, el }) {
     );
   }
 
-  const stopTheme = watchTheme(root, () => panes.forEach((pane) => pane.repaint()));
   build();
-  const observer = new ResizeObserver(() => requestAnimationFrame(() => panes.forEach((pane) => pane.resize())));
-  observer.observe(root);
-  const listeners = [
-    ["change:graph", build],
-    ["change:other", build],
-    ...SIDES.flatMap((side, i) => [
-      [`change:selected${side}`, () => panes[i]?.setSelected(model.get(`selected${side}`))],
-      [`change:expanded${side}`, () => panes[i]?.setExpanded(model.get(`expanded${side}`))],
-    ]),
-  ];
-  for (const [event, f] of listeners) model.on(event, f);
-  const stopKernel = page ? () => {} : watchKernel(model, () => setText(notice, LOST));
-
-  return () => {
-    for (const [event, f] of listeners) model.off(event, f);
-    stopKernel();
-    stopTheme();
-    observer.disconnect();
-  };
+  frame.on("change:graph", build);
+  frame.on("change:other", build);
+  SIDES.forEach((side, i) => {
+    frame.on(`change:selected${side}`, () => panes[i]?.setSelected(model.get(`selected${side}`)));
+    frame.on(`change:expanded${side}`, () => panes[i]?.setExpanded(model.get(`expanded${side}`)));
+  });
+  return frame.dispose;
 }
 
 export default { render };

@@ -54,7 +54,9 @@ def script_json(
             f"{type(x).__name__} cannot be stored in a page; use plain values, lists, dicts or bytes."
         )
 
-    text = json.dumps(value, default=encode, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        value, default=encode, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
@@ -190,9 +192,7 @@ class Widget(anywidget.AnyWidget):
         text = {"text/plain": repr(self)}
         mode = display_mode()
         if mode == "page":
-            frame = (
-                f'sandbox="allow-scripts" style="width:100%;height:{self.page_height}px;border:0"'
-            )
+            frame = f'sandbox="allow-scripts allow-downloads" style="width:100%;height:{self.page_height}px;border:0"'
             return text | {
                 "text/html": f'<iframe srcdoc="{html.escape(self.to_html())}" {frame}></iframe>'
             }, {}
