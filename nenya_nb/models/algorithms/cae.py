@@ -257,13 +257,13 @@ class CAE(Algorithm):
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss", "main": words, "align": descriptions, "accuracy", "std" of the encoder\'s mean tokens}.'
         images, mask = self._unpack(views)
-        tokens, logits, latents, _, hidden = self._guess(images, mask)
-        ids = self.target_generator(images)  # (B, N)
+        ids = self.target_generator(images)  # (B, N); first: least memory
         if ids.shape != mask.shape:
             raise ValueError(
                 f"CAE: {mask.shape[1]} patches, but ids of shape {list(ids.shape)}; "
                 "the target generator needs the backbone's patch_size"
             )
+        tokens, logits, latents, _, hidden = self._guess(images, mask)
         pairs = self.head(logits, ids, latents, self._describe(images, mask), hidden)
         main, align = self.loss_fn(*pairs)
         named = logits.detach().argmax(2)  # (B, M)

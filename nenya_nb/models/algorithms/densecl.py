@@ -128,10 +128,10 @@ class DenseCL(MoCo):
         '{"loss": (1 − λ) · loss_global + λ · loss_dense, these two, accuracies, "std"}; no targets.'
         if len(views) != 2:
             raise ValueError(f"DenseCL compares two views of each image, got {len(views)}")
-        q_map, q, q_cells, _ = self._look(self, views[0])
-        k_map, k, k_cells, k_mean = encode_shuffled(
+        k_map, k, k_cells, k_mean = encode_shuffled(  # the keys first: least memory
             lambda images: self._look(self.momentum_encoder, images), views[1], self.num_splits
         )
+        q_map, q, q_cells, _ = self._look(self, views[0])
         match = match_cells(q_map.detach(), k_map)  # (B, N)
         answers = k_cells.gather(2, match[:, None].expand_as(q_cells))  # (B, E, N)
         loss, accuracy = self.contrast(q, k, self.memory)
