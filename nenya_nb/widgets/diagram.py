@@ -116,9 +116,10 @@ _TONES = {
 def _first_look(graph: ModuleGraph, opened: list[str]) -> tuple[list[list[Node]], list[tuple]]:
     "Rows (equal parts in one) and links (row, row, shape) of the picture with `opened` groups open."
     rows = _runs(graph.children())
-    for at in opened:
-        i = next(i for i, run in enumerate(rows) if run[0].id == at)
-        rows[i : i + 1] = _runs(graph.children(at))
+    for at in (node.id for node in graph if node.id in opened):
+        i = next((i for i, run in enumerate(rows) if run[0].id == at), None)
+        if i is not None:  # else it lies in a closed group, or in a fold
+            rows[i : i + 1] = [*_runs(graph.children(at)), *([rows[i][1:]] if rows[i][1:] else [])]
     row_of, links = {node.id: i for i, run in enumerate(rows) for node in run}, {}
     for node in graph:  # parents come first
         row_of.setdefault(node.id, row_of.get(node.parent))
@@ -140,21 +141,36 @@ def _count(number: int) -> str:
 def draw_first_look(
     graph: ModuleGraph,
     ax: Any,  # matplotlib axes
+    opened: list[str] | None = None,  # ids of open groups; None: those of the first look
 ) -> None:
-    "The first look at a network as a column of boxes, drawn on `ax`."
-    rows, links = _first_look(graph, first_groups(graph))
+    "A network as a column of boxes, drawn on `ax`."
+    rows, links = _first_look(graph, first_groups(graph) if opened is None else opened)
     taken = [shape for node in graph if node.kind == "input" for shape in node.shapes_out]
     batch = taken[0][:1] if taken else ()  # left out of the shapes
+    longest = max((b - a for a, b, _ in links if b != a + 1), default=0)
+    width = 4.15 + 0.27 * longest
+    letters = int(40 * 4.15 / width)  # that a box has room for
     for i, run in enumerate(rows):
         node, tone = run[0], _TONES.get(run[0].role, "#7B848E")
         box = dict(boxstyle="round,pad=0.02,rounding_size=0.12", facecolor=tone, edgecolor=tone)
         ax.add_patch(_patches().FancyBboxPatch((0, -i - 0.3), 4, 0.6, alpha=0.16, **box))
         ax.add_patch(_patches().Rectangle((-0.02, -i - 0.32), 0.1, 0.64, color=tone))
-        name = node.label if len(run) == 1 else f"{node.label} … {run[-1].label}  ×{len(run)}"
+        name = node.path if 0 < len(node.path) <= letters // 2 else node.label
+        name += f" … {run[-1].label}  ×{len(run)}" if len(run) > 1 else ""
         kind = "" if node.type == node.label or node.kind in ("input", "output") else node.type
         params = sum(part.params for part in run if not part.shares)
-        ax.text(0.2, -i, name[:34], va="center", fontsize=7, fontweight="bold", parse_math=False)
-        numbers = f"{kind[:26]}  {_count(params)}" if params else kind[:26]
+        ax.text(
+            0.2,
+            -i,
+            name[: letters - 6],
+            va="center",
+            fontsize=7,
+            fontweight="bold",
+            parse_math=False,
+        )
+        room = letters - len(name) - 8 * bool(params)
+        kind = kind if len(kind) <= room else f"{kind[: room - 1]}…" if room > 4 else ""
+        numbers = f"{kind}  {_count(params)}" if params else kind
         ax.text(
             3.92, -i, numbers, va="center", ha="right", fontsize=6.5, color="0.35", parse_math=False
         )
@@ -174,8 +190,7 @@ def draw_first_look(
                 (4.04, -a), (4.04, -b), connectionstyle=bend, color="#A84600", lw=1, **style
             )
         ax.add_patch(arrow)
-    longest = max((b - a for a, b, _ in links if b != a + 1), default=0)
-    ax.set(xlim=(-0.1, 4.15 + 0.27 * longest), ylim=(-len(rows) + 0.4, 0.5))
+    ax.set(xlim=(-0.1, width), ylim=(-len(rows) + 0.4, 0.5))
     ax.axis("off")
 
 
@@ -269,17 +284,20 @@ class ArchitectureDiagram(Widget):
         return self.root.get_submodule(self.node.path)
 
     def figure(self):
-        "The first look as a matplotlib Figure; two of them for a comparison."
+        """What is open, as a matplotlib Figure; two columns for a comparison. With more than 60 parts, what is
+        open at the first look."""
         from matplotlib.figure import Figure
 
-        looks = [_first_look(graph, first_groups(graph))[0] for graph in self.graphs]
-        rows = max(len(look) for look in looks)
-        figure = Figure(figsize=(3.5 * len(looks), 0.26 * rows + 0.3), layout="constrained")
-        for ax, graph in zip(
-            figure.subplots(1, len(looks), squeeze=False)[0], self.graphs, strict=True
-        ):
-            draw_first_look(graph, ax)
-            title = self.titles[self.graphs.index(graph)] if self.titles else graph.name
+        opened = [list(ids) for ids in (self.expanded, self.expanded_other)][: len(self.graphs)]
+        for i, graph in enumerate(self.graphs):
+            if len(_first_look(graph, opened[i])[0]) > 60:
+                opened[i] = first_groups(graph)
+        rows = max(len(_first_look(*pair)[0]) for pair in zip(self.graphs, opened, strict=True))
+        figure = Figure(figsize=(3.5 * len(opened), 0.26 * rows + 0.3), layout="constrained")
+        axes = figure.subplots(1, len(opened), squeeze=False)[0]
+        for i, (ax, graph) in enumerate(zip(axes, self.graphs, strict=True)):
+            draw_first_look(graph, ax, opened[i])
+            title = self.titles[i] if self.titles else graph.name
             ax.set_title(title[:60], fontsize=8, parse_math=False)
         return figure
 
