@@ -16,17 +16,18 @@ node --test js/test/*.test.js
 step "notebooks run"
 nbdev-test --n-workers 2 --timing
 
-marks=()
-if [ "${BROWSER:-}" = skip ]; then
-    printf '\n!!! BROWSER=skip: the tests in tests/browser are NOT run.\n'
-    marks=(-m "not browser")
-else
-    step "a browser"
-    CHROMIUM=$(tools/chromium.sh)
-    export CHROMIUM
-    "$CHROMIUM" --version 2>/dev/null
-fi
+step "tests, two at a time"
+OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile -m "not browser and not timed"
 
-step "tests"
-python -m pytest -q "${marks[@]}"
-[ "${BROWSER:-}" != skip ] || printf '\n!!! BROWSER=skip: the tests in tests/browser were NOT run.\n'
+step "tests that hold a clock"
+python -m pytest -q -m "timed and not browser"
+
+if [ "${BROWSER:-}" = skip ]; then
+    printf '\n!!! BROWSER=skip: the tests in tests/browser were NOT run.\n'
+    exit
+fi
+step "a browser"
+CHROMIUM=$(tools/chromium.sh)
+export CHROMIUM
+"$CHROMIUM" --version 2>/dev/null
+python -m pytest -q -m browser
