@@ -99,15 +99,35 @@ def report(runs: dict[str, dict[str, dict]], seeds: int) -> bool:
     return good
 
 
+def page(result: dict) -> str:
+    """The table of the models index, from a result file."""
+    percent = "{:.1f}".format
+    lines = [
+        "| method | k-NN %, untrained | trained | spread | linear %, untrained | trained | spread |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|")
+    pixels = [percent(100 * result["pixels"][measure]) for measure in MEASURES]
+    lines.append(f"| raw pixels | {pixels[0]} | | | {pixels[1]} | | |")
+    for name in (name for name in RECIPES if name in result["runs"]):
+        measured = [gains(list(result["runs"][name].values()), measure) for measure in MEASURES]
+        cells = [percent(100 * m[key]) for m in measured for key in ("before", "after", "spread")]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", help="names of methods")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--go-on", help="a result file; runs that it holds are not made again")
+    parser.add_argument("--page", help="a result file; only prints the table of the models index")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.page:
+        print(page(json.loads(open(args.page).read())))
+        return 0
     if args.one:
         print(json.dumps(one(args.one, args.seed)))
         return 0

@@ -119,6 +119,16 @@ def barlow_twins(train):
     return nb.BarlowTwins(nb.resnet_tiny(), neck)
 
 
+def vicreg(train):
+    return nb.VICReg(nb.resnet_tiny(), nb.NonLinearNeck(128, 256, 256, 3, with_last_bn=False))
+
+
+def lejepa(train):
+    neck = nb.NonLinearNeck(128, 256, 64, 3, with_last_bn=False, with_last_bias=True)
+    loss = nb.LeJEPALoss(0.05, nb.SIGReg(256))
+    return nb.LeJEPA(nb.resnet_tiny(), neck, loss, num_local=0)
+
+
 VIT = dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384)
 
 
@@ -159,4 +169,6 @@ RECIPES = {
     "CAE": Recipe(cae, adamw(8, batch_size=64, weight_decay=0.05, warmup_epochs=0.5)),
     "RotationPred": Recipe(rotation, adamw(10, batch_size=64, weight_decay=0.05)),
     "RelativeLoc": Recipe(relative_loc, sgd(8, batch_size=32, weight_decay=5e-4)),
+    "VICReg": Recipe(vicreg, adamw(16)),
+    "LeJEPA": Recipe(lejepa, adamw(16)),
 }

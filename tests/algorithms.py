@@ -70,6 +70,17 @@ CONFIGS: dict[str, dict] = {
         "neck": _mlp(16, 12, num_layers=3, with_last_bn=False),
         "loss_fn": {"type": "CrossCorrelationLoss", "lambd": 0.02},
     },
+    "VICReg": {
+        "backbone": RESNET,
+        "neck": _mlp(16, 12, num_layers=3, with_last_bn=False),
+        "loss_fn": {"type": "VICRegLoss", "nu": 0.5},
+    },
+    "LeJEPA": {
+        "backbone": RESNET,
+        "neck": _mlp(16, 12, num_layers=3, with_last_bn=False, with_last_bias=True),
+        "loss_fn": {"type": "LeJEPALoss", "regularizer": {"type": "SIGReg", "num_slices": 32}},
+        "num_local": 2,
+    },
     "SwAV": {
         "backbone": RESNET,
         "neck": {"type": "SwAVNeck", "input_dim": 16, "hidden_dim": 24, "output_dim": 12},

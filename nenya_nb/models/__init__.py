@@ -7,34 +7,35 @@ __all__ = ['Algorithm', 'Attention', 'AvgPool2dNeck', 'BYOL', 'Backbone', 'Backb
            'BasicBlock', 'Bottleneck', 'CAE', 'CAEHead', 'CAELoss', 'CAENeck', 'CAEViT', 'CallableInt', 'ClsHead',
            'ContrastiveHead', 'CosineSimilarityLoss', 'CrossAttention', 'CrossCorrelationLoss', 'DALLEEncoder', 'DINO',
            'DINOLoss', 'DeepCluster', 'DenseCL', 'DenseCLNeck', 'DinoModel', 'DinoProjectionHead', 'DropPath',
-           'EfficientNet', 'FeatureQueue', 'FrozenFeatures', 'HOGGenerator', 'HeadedBackbone', 'ImageTwin',
-           'LatentCrossCorrelationHead', 'LatentPredictHead', 'LayerScale', 'LinearNeck', 'MAE', 'MAEPretrainDecoder',
-           'MAEPretrainHead', 'MAEReconstructionLoss', 'MAEViT', 'MBConv', 'MODELS', 'MapBackbone', 'Mlp', 'MoCo',
-           'MoCoV2Neck', 'MoCoV3', 'MoCoV3Head', 'MoCoV3ViT', 'MomentumEncoder', 'NPID', 'NTXentLoss', 'NonLinearNeck',
-           'ODC', 'ODCMemory', 'ODCNeck', 'PatchEmbed', 'PatchMerging', 'PixelClusters', 'PreActBasicBlock',
-           'PreActBlock', 'PreActBottleneck', 'RegressorBlock', 'RelativeLoc', 'RelativeLocNeck', 'ResNet',
-           'ResNetBlockType', 'ResidualBlock', 'RotationPred', 'SelfSupDataPreprocessor', 'SimCLR', 'SimMIM',
-           'SimMIMHead', 'SimMIMNeck', 'SimMIMReconstructionLoss', 'SimMIMSwinTransformer', 'SimMIMViT', 'SimSiam',
-           'SimpleMemory', 'Sobel', 'SqueezeExcitation', 'SupCE', 'SupCEResNet', 'SupCon', 'SupConLoss', 'SupConResNet',
-           'SwAV', 'SwAVHead', 'SwAVLoss', 'SwAVNeck', 'SwinBlock', 'SwinPatchEmbed', 'SwinStage', 'SwinTransformer',
-           'TensorSpec', 'TimmBackbone', 'TransformerBlock', 'VisionTransformer', 'Weights', 'WeightsUnavailable',
-           'WindowAttention', 'adapt_channels', 'build', 'check_images', 'check_shape', 'clip_gradients',
-           'cluster_features', 'cluster_means', 'conv1x1', 'conv3x3', 'conv_norm', 'cut_windows', 'dataset_features',
-           'dino_vitb8', 'dino_vitb16', 'dino_vits8', 'dino_vits16', 'efficientnet_b0', 'efficientnet_b1',
-           'efficientnet_b2', 'efficientnet_b3', 'efficientnet_b4', 'efficientnet_b5', 'efficientnet_b6',
-           'efficientnet_b7', 'embedding_dim', 'encode_shuffled', 'feature_dim', 'feature_map', 'fit_weights',
-           'from_mmselfsup', 'from_pretrained', 'get_backbone', 'get_resnet', 'input_dim', 'join_windows', 'kmeans',
-           'list_models', 'load_pretrained', 'map_shapes', 'match_cells', 'mlp', 'multi_crop_features',
-           'nearest_centroid', 'normalized_mutual_information', 'note_licence', 'offset_index', 'pair', 'patchify',
-           'pooled', 'projection_shortcut', 'published_weights', 'push_to_hub', 'random_masking', 'read_config',
-           'read_weights', 'register_backbone', 'resize_positions', 'resnet18', 'resnet34', 'resnet50', 'resnet101',
-           'resnet152', 'resnet164_cifar', 'resnet200', 'resnet269', 'resnet1001', 'resnet1001_cifar', 'resnet_18',
-           'resnet_34', 'resnet_50', 'resnet_101', 'resnet_152', 'resnet_200', 'resnet_269', 'resnet_1001',
-           'resnet_tiny', 'resnext50_32x4d', 'resnext101_32x8d', 'save_pretrained', 'scale_channels', 'scale_repeats',
-           'seam_mask', 'sincos_positions', 'sinkhorn', 'split_patches', 'split_views', 'swin_arch',
-           'swin_from_mmselfsup', 'to_config', 'unpatchify', 'update_teacher_EMA', 'vit_arch', 'vit_from_mmselfsup',
-           'weighted_mean', 'weights_file', 'weights_of', 'whiten', 'wide_resnet50_2', 'wide_resnet101_2',
-           'wide_resnet_50', 'wide_resnet_101', 'width_of', 'without_scope']
+           'EfficientNet', 'FeatureQueue', 'FrozenFeatures', 'HOGGenerator', 'HeadedBackbone', 'IJEPA',
+           'IJEPAPredictor', 'ImageTwin', 'LatentCrossCorrelationHead', 'LatentPredictHead', 'LayerScale', 'LeJEPA',
+           'LeJEPALoss', 'LinearNeck', 'MAE', 'MAEPretrainDecoder', 'MAEPretrainHead', 'MAEReconstructionLoss',
+           'MAEViT', 'MBConv', 'MODELS', 'MapBackbone', 'Mlp', 'MoCo', 'MoCoV2Neck', 'MoCoV3', 'MoCoV3Head',
+           'MoCoV3ViT', 'MomentumEncoder', 'NPID', 'NTXentLoss', 'NonLinearNeck', 'ODC', 'ODCMemory', 'ODCNeck',
+           'PatchEmbed', 'PatchMerging', 'PixelClusters', 'PreActBasicBlock', 'PreActBlock', 'PreActBottleneck',
+           'RegressorBlock', 'RelativeLoc', 'RelativeLocNeck', 'ResNet', 'ResNetBlockType', 'ResidualBlock',
+           'RotationPred', 'SIGReg', 'SelfSupDataPreprocessor', 'SimCLR', 'SimMIM', 'SimMIMHead', 'SimMIMNeck',
+           'SimMIMReconstructionLoss', 'SimMIMSwinTransformer', 'SimMIMViT', 'SimSiam', 'SimpleMemory', 'Sobel',
+           'SqueezeExcitation', 'SupCE', 'SupCEResNet', 'SupCon', 'SupConLoss', 'SupConResNet', 'SwAV', 'SwAVHead',
+           'SwAVLoss', 'SwAVNeck', 'SwinBlock', 'SwinPatchEmbed', 'SwinStage', 'SwinTransformer', 'TensorSpec',
+           'TimmBackbone', 'TransformerBlock', 'VICReg', 'VICRegLoss', 'VisionTransformer', 'Weights',
+           'WeightsUnavailable', 'WindowAttention', 'adapt_channels', 'build', 'check_images', 'check_shape',
+           'clip_gradients', 'cluster_features', 'cluster_means', 'conv1x1', 'conv3x3', 'conv_norm', 'cut_windows',
+           'dataset_features', 'dino_vitb8', 'dino_vitb16', 'dino_vits8', 'dino_vits16', 'efficientnet_b0',
+           'efficientnet_b1', 'efficientnet_b2', 'efficientnet_b3', 'efficientnet_b4', 'efficientnet_b5',
+           'efficientnet_b6', 'efficientnet_b7', 'embedding_dim', 'encode_shuffled', 'epps_pulley', 'feature_dim',
+           'feature_map', 'fit_weights', 'from_mmselfsup', 'from_pretrained', 'get_backbone', 'get_resnet', 'input_dim',
+           'join_windows', 'kmeans', 'list_models', 'load_pretrained', 'map_shapes', 'mask_places', 'match_cells',
+           'mlp', 'multi_crop_features', 'nearest_centroid', 'normalized_mutual_information', 'note_licence',
+           'offset_index', 'pair', 'patchify', 'pooled', 'projection_shortcut', 'published_weights', 'push_to_hub',
+           'random_masking', 'read_config', 'read_weights', 'register_backbone', 'resize_positions', 'resnet18',
+           'resnet34', 'resnet50', 'resnet101', 'resnet152', 'resnet164_cifar', 'resnet200', 'resnet269', 'resnet1001',
+           'resnet1001_cifar', 'resnet_18', 'resnet_34', 'resnet_50', 'resnet_101', 'resnet_152', 'resnet_200',
+           'resnet_269', 'resnet_1001', 'resnet_tiny', 'resnext50_32x4d', 'resnext101_32x8d', 'save_pretrained',
+           'scale_channels', 'scale_repeats', 'seam_mask', 'sincos_positions', 'sinkhorn', 'split_patches',
+           'split_views', 'swin_arch', 'swin_from_mmselfsup', 'to_config', 'unpatchify', 'update_teacher_EMA',
+           'vit_arch', 'vit_from_mmselfsup', 'weighted_mean', 'weights_file', 'weights_of', 'whiten', 'wide_resnet50_2',
+           'wide_resnet101_2', 'wide_resnet_50', 'wide_resnet_101', 'width_of', 'without_scope']
 
 # %% ../../nbs/models/index.ipynb #all
 from nenya_nb.models.algorithms.barlow_twins import (
@@ -75,6 +76,8 @@ from nenya_nb.models.algorithms.deepcluster import (
 )
 from .algorithms.densecl import DenseCL, DenseCLNeck, feature_map, match_cells
 from .algorithms.dino import DINO, DINOLoss, clip_gradients
+from .algorithms.ijepa import IJEPA, IJEPAPredictor, mask_places
+from .algorithms.lejepa import LeJEPA, LeJEPALoss, SIGReg, epps_pulley
 from nenya_nb.models.algorithms.mae import (
     MAE,
     MAEPretrainDecoder,
@@ -101,6 +104,7 @@ from .algorithms.simsiam import SimSiam
 from .algorithms.supce import SupCE
 from .algorithms.supcon import SupCon
 from .algorithms.swav import SwAV, SwAVHead, SwAVLoss, SwAVNeck, sinkhorn
+from .algorithms.vicreg import VICReg, VICRegLoss
 from .backbones.attention import Attention, LayerScale, Mlp, TransformerBlock
 from nenya_nb.models.backbones.base import (
     Backbone,
@@ -269,10 +273,14 @@ _all_ = [
     "FrozenFeatures",
     "HOGGenerator",
     "HeadedBackbone",
+    "IJEPA",
+    "IJEPAPredictor",
     "ImageTwin",
     "LatentCrossCorrelationHead",
     "LatentPredictHead",
     "LayerScale",
+    "LeJEPA",
+    "LeJEPALoss",
     "LinearNeck",
     "MAE",
     "MAEPretrainDecoder",
@@ -308,6 +316,7 @@ _all_ = [
     "ResNetBlockType",
     "ResidualBlock",
     "RotationPred",
+    "SIGReg",
     "SelfSupDataPreprocessor",
     "SimCLR",
     "SimMIM",
@@ -336,6 +345,8 @@ _all_ = [
     "TensorSpec",
     "TimmBackbone",
     "TransformerBlock",
+    "VICReg",
+    "VICRegLoss",
     "VisionTransformer",
     "Weights",
     "WeightsUnavailable",
@@ -366,6 +377,7 @@ _all_ = [
     "efficientnet_b7",
     "embedding_dim",
     "encode_shuffled",
+    "epps_pulley",
     "feature_dim",
     "feature_map",
     "fit_weights",
@@ -379,6 +391,7 @@ _all_ = [
     "list_models",
     "load_pretrained",
     "map_shapes",
+    "mask_places",
     "match_cells",
     "mlp",
     "multi_crop_features",
