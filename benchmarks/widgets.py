@@ -1,7 +1,9 @@
 """How fast do the widgets draw? The architecture diagram: first paint, opening a group, many parts, panning, page size.
+The live curves: frames while 8 x 100,000 points stream in, and one redraw of a million points.
 
 Everything runs on stand-alone pages in headless Chromium. Times are of the page itself: from the call of `render`, or from
-the click, to the second frame after it. Beside it torchvista (the same question) and torchview (a still graph)."""
+the click, to the second frame after it. Beside it torchvista (the same question) and torchview (a still graph); what an
+update of livelossplot and fastprogress costs stands in live_overhead.py."""
 
 import argparse
 import os
@@ -15,6 +17,7 @@ HERE = Path(__file__).parent
 LIMITS = {
     "first paint, resnet50": 100, "first paint, resnet152": 200, "first paint, resnet1001": 200,
     "open a group of 60": 50, "500 parts": 250, "pan of 1,000 parts": 55, "page of resnet50": 150_000,
+    "curves, 8 x 100,000 at 10 Hz": 55, "redraw a million, 8 panels": 16, "redraw a million, 1 panel": 16,
 }  # fmt: skip  # ms; frames/s at least; bytes
 SLACK = 3  # a busy machine: limits are missed only beyond this factor, except for sizes
 PANE, LAYER = ".nnb-diagram .nnb-pane", ".nnb-diagram .nnb-layer"
@@ -132,6 +135,100 @@ def pan(browser, path: Path) -> tuple[float, float]:
     return 1000 * len(frames) / sum(frames), max(frames)
 
 
+# The live curves with a model of our own in place of the notebook's: it sends rows as the kernel would.
+CURVES = """async ([esm, css, runs]) => {
+  document.head.append(Object.assign(document.createElement('style'), {textContent: css}));
+  const url = URL.createObjectURL(new Blob([esm], {type: 'text/javascript'}));
+  const widget = (await import(url)).default, listeners = {};
+  const noise = (n, k) => Float32Array.from({length: n}, (_, i) => 2 + Math.sin((i + k) / 4000) + ((i * 7919 + k) % 997) / 997);
+  const pack = (start, n, metrics) => {  // one axis, then the values of each metric
+    const bytes = new Uint8Array(8 * n + 4 * n * metrics.length);
+    new Float64Array(bytes.buffer, 0, n).set(Float64Array.from({length: n}, (_, i) => start + i));
+    metrics.forEach((_, k) => new Float32Array(bytes.buffer, 8 * n + 4 * n * k, n).set(noise(n, start + 31 * k)));
+    return [{axes: [n], columns: metrics.map(name => [name, 0])}, bytes];
+  };
+  const snapshot = (n, metrics) => {
+    const [layout, bytes] = pack(1, n, metrics);
+    let text = JSON.stringify({run: 'r', seq: 0, layout, events: []});
+    text += ' '.repeat((8 - (text.length + 4) % 8) % 8);
+    const all = new Uint8Array(4 + text.length + bytes.length);
+    new DataView(all.buffer).setUint32(0, text.length, true);
+    all.set(new TextEncoder().encode(text), 4);
+    all.set(bytes, 4 + text.length);
+    return all;
+  };
+  const {metrics, points, beside} = runs;
+  const state = {
+    status: {run: 'r', name: 'streaming', state: 'running', total_steps: 2 * points, steps_per_epoch: 1000},
+    snapshot: snapshot(points, metrics),
+    others: Array.from({length: beside}, (_, k) => ({name: `run ${k}`, snapshot: snapshot(points, metrics)})),
+  };
+  const model = {
+    get: name => state[name], set: (name, value) => { state[name] = value; }, save_changes() {}, send() {},
+    on: (name, f) => { (listeners[name] ??= []).push(f); }, off() {},
+  };
+  const el = document.body.appendChild(document.createElement('div'));
+  widget.render({model, el});
+  let step = points + 1, seq = 1;
+  window.more = n => {
+    const [layout, bytes] = pack(step, n, metrics);
+    step += n;
+    for (const f of listeners['msg:custom'])
+      f({kind: 'rows', run: 'r', seq: seq++, full: false, layout, events: []}, [new DataView(bytes.buffer)]);
+  };
+}"""
+REDRAW = """async repeats => {
+  const root = document.querySelector('.nnb-live'), costs = [], frames = [];
+  const frame = () => new Promise(done => requestAnimationFrame(done));
+  for (let i = 0; i < repeats; i++) {
+    const drawn = root.dataset.frames;
+    more(1);
+    while (root.dataset.frames === drawn) await frame();
+    costs.push(Number(root.dataset.cost));
+    const start = performance.now();
+    await frame();
+    await frame();
+    frames.push(performance.now() - start);
+  }
+  return [costs, frames];
+}"""
+METRICS = ["loss", "std", "lr", "images_per_s", "a", "b", "c", "d"]
+
+
+def curves_page(browser, metrics: list[str], points: int, beside: int = 0):
+    """A page with live curves: `points` of each metric, in the run and in those beside it."""
+    from nenya_nb.widgets.base import read_bundle
+
+    tab = browser.new_context(viewport={"width": 1200, "height": 900}).new_page()
+    what = {"metrics": metrics, "points": points, "beside": beside}
+    tab.evaluate(CURVES, [read_bundle("live_curves.js"), read_bundle("live_curves.css"), what])
+    tab.wait_for_selector(f".nnb-live[data-points='{points * len(metrics)}']")
+    tab.wait_for_timeout(300)
+    return tab
+
+
+def stream(browser, seconds: float = 4) -> tuple[float, float, float]:
+    """(frames per second, worst frame in ms, ms of a redraw) while 8 metrics grow from 100,000 points at 10 Hz."""
+    tab = curves_page(browser, METRICS, 100_000)
+    tab.evaluate("() => { window.timer = setInterval(() => more(20), 100); }")
+    tab.wait_for_timeout(500)
+    tab.evaluate(FRAMES)
+    tab.wait_for_timeout(1000 * seconds)
+    tab.evaluate("() => { on_ = false; clearInterval(timer); }")
+    frames = tab.evaluate("() => frames_.slice(2)")
+    cost = float(tab.locator(".nnb-live").get_attribute("data-cost"))
+    tab.context.close()
+    return 1000 * len(frames) / sum(frames), max(frames), cost
+
+
+def redraw(browser, metrics: list[str], points: int, beside: int, repeats: int):
+    """(ms of our own work, ms of the two frames after it), for each of `repeats` redraws of everything."""
+    tab = curves_page(browser, metrics, points, beside)
+    costs, frames = tab.evaluate(REDRAW, repeats)
+    tab.context.close()
+    return costs, frames
+
+
 PEER = """
 import sys, time, torch, torchvision
 torch.set_num_threads(1)
@@ -246,6 +343,17 @@ def main() -> int:
         )
         result["pan of 1,000 parts"]["worst_ms"] = worst
         good &= report("page of resnet50", pages["resnet50"].stat().st_size, "bytes", slack=1)
+        fps, worst, cost = stream(browser)
+        name = "curves, 8 x 100,000 at 10 Hz"
+        note = f"frames/s, worst frame {worst:.0f} ms, {cost:.1f} ms a redraw"
+        good &= report(name, fps, note, least=True)
+        result[name] |= {"worst_ms": worst, "redraw_ms": cost}
+        for name, metrics, beside in (("8 panels", METRICS, 0), ("1 panel", METRICS[:1], 7)):
+            name = f"redraw a million, {name}"
+            work, frames = redraw(browser, metrics, 125_000, beside, 5 * n)
+            note = f"ms of our own work; {median(frames):.0f} ms to the second frame after"
+            good &= report(name, median(work), note)
+            result[name]["frames_ms"] = median(frames)
         print(common.table(rows, ["what", "value", "limit", "verdict", "unit"]))
         if not options.no_peers:
             result["peers"] = side_by_side(folder, browser, n)

@@ -14,7 +14,15 @@ import pytest
 pytest.importorskip("anywidget")
 from nenya_nb.widgets import ControlledWidget, LiveCurves, Widget, base, control, live_curves  # noqa: E402
 from nenya_nb.widgets.base import script_json  # noqa: E402
-from nenya_nb.widgets.live_curves import pack_columns, thin_column  # noqa: E402
+from nenya_nb.widgets.runs import (  # noqa: E402
+    Recording,
+    as_run,
+    draw_runs,
+    pack_columns,
+    read_run,
+    smooth_curve,
+    thin_column,
+)
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 
@@ -74,13 +82,6 @@ class History:
         for _, _, on_state in self.listeners:
             on_state(state)
 
-    def plot(self):
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(2, 1))
-        figure.subplots().plot(*self.data["loss"])
-        return figure
-
 
 @pytest.fixture
 def history():
@@ -101,7 +102,7 @@ def unpack(layout, payload):
     for n in layout["axes"]:
         axes.append(np.frombuffer(payload, "<f8", n, offset))
         offset += 8 * n
-    for name, axis in layout["columns"]:
+    for name, axis, *_ in layout["columns"]:
         columns[name] = axes[axis], np.frombuffer(payload, "<f4", len(axes[axis]), offset)
         offset += 4 * len(axes[axis])
     assert offset == len(payload)
@@ -403,6 +404,162 @@ def test_repr_says_where_the_run_is(history, curves):
     assert repr(LiveCurves()) == "LiveCurves(no run yet)"
 
 
+# --- several runs -----------------------------------------------------------------------------------------------------
+
+
+def recording(name="then", n=20, **lengths):
+    steps = np.arange(float(n))
+    columns = {"time": (steps, steps / 2), "loss": (steps, 1 / (1 + steps))}
+    return Recording(name, columns, **lengths)
+
+
+def unpack_run(packed):
+    (length,) = struct.unpack_from("<I", packed)
+    header = json.loads(packed[4 : 4 + length])
+    return header, unpack(header["layout"], packed[4 + length :])
+
+
+def test_thinned_columns_say_how_many_rows_there_were(history, curves):
+    history.add(loss=(np.arange(50_000.0), np.random.default_rng(0).normal(size=50_000)))
+    history.become("finished")
+    header, columns = unpack_run(curves.snapshot)
+    assert header["layout"]["columns"] == [["loss", 0, 50_000]] and header["seq"] == 0
+    assert len(columns["loss"][0]) <= 20_000
+
+
+def test_runs_beside_are_packed_once_named_and_taken_away(history):
+    curves = LiveCurves(history, beside=[recording(batch_size=64, steps_per_epoch=5), recording()])
+    assert curves.names == ["toy", "then", "then 2"]
+    assert curves.add({"run": recording(), "name": "toy", "epochs": 3}) == "toy"
+    assert curves.names[-1] == "toy 2", "as the page numbers it"
+    first = curves.others[0]
+    assert (first["name"], first["batch_size"], first["steps_per_epoch"]) == ("then", 64, 5)
+    header, columns = unpack_run(first["snapshot"])
+    assert list(columns) == ["time", "loss"] and header["events"] == []
+    curves.remove("then 2")
+    assert [other["name"] for other in curves.others] == ["then", "toy"]
+    with pytest.raises(ValueError, match="Did you mean 'then'"):
+        curves.remove("them")
+    assert "beside then, toy 2" in repr(
+        LiveCurves(history, beside=[recording(), recording("toy")])
+    ).replace("\n", "")
+
+
+def test_a_run_beside_that_goes_on_is_brought_up_to_date(history):
+    other = History("other")
+    curves = LiveCurves(history, beside=[other])
+    curves.repack_every = 0.0
+    other.add(loss=(np.arange(9.0), np.ones(9)))
+    assert len(unpack_run(curves.others[0]["snapshot"])[1]["loss"][0]) == 9
+    curves.repack_every = 1e9
+    other.add(loss=(np.arange(9.0, 12), np.ones(3)))
+    assert len(unpack_run(curves.others[0]["snapshot"])[1]["loss"][0]) == 9
+    other.become("finished")
+    assert len(unpack_run(curves.others[0]["snapshot"])[1]["loss"][0]) == 12
+    curves.remove("other")
+    assert other.listeners == []
+
+
+@pytest.mark.parametrize("nonsense", [7, None, object(), {"run": 3}, {"run": {}, "colour": "red"}])
+def test_what_is_no_run_is_refused(nonsense):
+    with pytest.raises(TypeError, match="no run; expected a history|A run has no 'colour'"):
+        as_run(nonsense)
+
+
+def test_runs_come_back_from_the_files_of_a_training_run(tmp_path):
+    from nenya_nb.training import History as RealHistory
+
+    history = RealHistory("a")
+    history.start_run(10, 3)
+    for step in range(1, 21):
+        history.log(step, {"loss": 1 / step, "odd": float("nan")})
+        if step == 7:
+            history.event("lr", 'learning rate × 0.5, as "asked"\nfor')
+            history.event("stop")
+    history.flush()
+    file = history.to_csv(tmp_path / "run a" / "history.csv")
+    config = {"steps_per_epoch": 10, "batch_size": 64, "run_id": "abc", "settings": {"epochs": 3}}
+    file.with_name("config.json").write_text(json.dumps(config))
+    for run in (read_run(file), RealHistory.from_csv(file)):
+        assert run.name == "run a" and run.total_steps == 30 and run.batch_size == 64
+        assert np.array_equal(run.columns()["loss"][1], history.columns()["loss"][1])
+        told = [(e["step"], e["kind"], e["text"]) for e in run.events]
+        assert told == [(7, "lr", 'learning rate × 0.5, as "asked"\nfor'), (7, "stop", "")]
+    curves = LiveCurves.from_csv(file, history.to_csv(tmp_path / "b.csv"), x_axis="epoch")
+    assert curves.names == ["run a", "b"] and curves.status["state"] == "recorded"
+    assert curves.status["batch_size"] == 64 and curves.x_axis == "epoch"
+    assert not curves.do_stop({}), "nothing to stop"
+    assert LiveCurves(str(file)).names == ["run a"]
+
+
+def test_tables_that_are_no_runs_are_refused_with_the_remedy(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no run at"):
+        read_run(tmp_path / "nowhere.csv")
+    (tmp_path / "x.csv").write_text("epoch,loss\n1,2\n")
+    with pytest.raises(ValueError, match="rename the column"):
+        read_run(tmp_path / "x.csv")
+    (tmp_path / "y.csv").write_text("step,loss,note\n2,1,warm-up\n1,3,\n")
+    assert read_run(tmp_path / "y.csv").columns()["loss"][1].tolist() == [3, 1]
+    with pytest.raises(TypeError, match="no path was given"):
+        LiveCurves.from_csv()
+
+
+@pytest.mark.parametrize(
+    "trait, value",
+    [
+        ("x_axis", "day"),
+        ("smoothing", 1.0),
+        ("smoothing", -0.1),
+        ("x_range", [5, 1]),
+        ("x_range", [1]),
+    ],
+)
+def test_a_view_that_makes_no_sense_is_refused(trait, value):
+    import traitlets
+
+    curves = LiveCurves()
+    with pytest.raises(traitlets.TraitError):
+        setattr(curves, trait, value)
+
+
+def test_smoothing_has_a_closed_form_and_does_not_mind_gaps():
+    steps = np.arange(400.0)
+    values = np.random.default_rng(0).normal(size=400)
+    weights = 0.9 ** np.arange(400)[::-1]
+    last = smooth_curve(steps, values, 0.9)[-1]
+    assert np.isclose(last, (weights * values).sum() / weights.sum())
+    assert np.array_equal(smooth_curve(steps, values, 0), values)
+    ramp = smooth_curve(steps, steps, 0.95)
+    thinned = smooth_curve(steps[::4], steps[::4], 0.95, measured=400)
+    assert abs(thinned[-1] - ramp[-4]) < 3
+    values[5] = np.nan
+    assert np.isfinite(smooth_curve(steps, values, 0.9)[[4, 6]]).all()
+    with pytest.raises(ValueError, match="weight is 1"):
+        smooth_curve(steps, values, 1)
+
+
+def test_the_picture_shows_what_the_page_shows(history):
+    history.batch_size = 32
+    history.add(loss=(np.arange(40.0), np.ones(40)), gpu_util=(np.arange(3.0), np.ones(3)))
+    curves = LiveCurves(history, beside=[recording(batch_size=64)], log_y=["loss"], x_axis="images")
+    loss = curves.figure().axes[0]
+    assert len(loss.lines) == 2 and loss.get_yscale() == "log"
+    assert sorted(line.get_xdata()[-1] for line in loss.lines) == [19 * 64, 39 * 32]
+    curves.hidden, curves.smoothing = ["toy"], 0.5
+    lines = curves.figure().axes[0].lines
+    assert len(lines) == 2, "one run, measured and smoothed"
+    assert lines[1].get_color() == "#D55E00", "its colour stays its own"
+    curves.hidden = ["toy", "then"]
+    assert curves.figure() is None
+    assert len(draw_runs({"a": recording()}, axis="epoch").axes[0].lines) == 0, "no epochs known"
+
+
+def test_the_batch_size_is_the_loaders(history):
+    curves = LiveCurves()
+    curves.on_start(SimpleNamespace(history=history, loader=SimpleNamespace(batch_size=48)))
+    assert curves.status["batch_size"] == 48
+
+
 # --- base: modes, bundles, pages --------------------------------------------------------------------------------------
 
 
@@ -500,9 +657,9 @@ def test_to_html_is_self_contained_and_escaped(bundles, history, curves, tmp_pat
     assert EVIL not in text and "<img" not in text and text.count("</script>") == 2
     assert "default-src 'none'" in text and "unsafe" not in text and 'data-theme="dark"' in text
     record = json.loads(re.search(r'id="nnb-record">(.*?)</script>', text, re.S)[1])
-    assert (
-        set(record["state"]) == {"status", "snapshot"} and record["state"]["status"]["name"] == EVIL
-    )
+    view = {"x_axis", "smoothing", "log_x", "log_y", "x_range", "hidden", "others"}
+    assert set(record["state"]) == {"status", "snapshot"} | view
+    assert record["state"]["status"]["name"] == EVIL
     with pytest.raises(ValueError, match="theme is 'blue'"):
         curves.to_html(theme="blue")
 

@@ -11,13 +11,20 @@ import {
   formatShort,
   formatTicks,
 } from "../src/lib/format.js";
-import { axisRange, epochLines, extent } from "../src/lib/panel.js";
 import { createScheduler, throttle } from "../src/lib/scheduler.js";
-import { RunStore, Series } from "../src/lib/series.js";
+import { RunStore } from "../src/lib/series.js";
 import { hostTheme } from "../src/lib/theme.js";
 import { createModel, revive } from "../src/page.js";
-import { deviceSpec, PANELS, spreadWord } from "../src/live_curves/panels.js";
+import { chartOf } from "../src/live_curves/chart.js";
+import { drawChart } from "../src/live_curves/draw.js";
+import { epochLines, eventsAt, eventText } from "../src/live_curves/marks.js";
+import { GAUGES, gaugeTitle, otherPanel, PANELS, spreadWord } from "../src/live_curves/panels.js";
+import { createRuns } from "../src/live_curves/runs.js";
+import { axisRange, linearTicks, logTicks, makeScale, timeTicks } from "../src/live_curves/scale.js";
 import { controlState, progressText } from "../src/live_curves/state.js";
+import { SvgContext } from "../src/live_curves/svg.js";
+import { createView } from "../src/live_curves/view.js";
+import { AXES, xTicks } from "../src/live_curves/xaxis.js";
 
 test("numbers are written for people", () => {
   assert.deepEqual(
@@ -47,22 +54,34 @@ test("an axis has air, no zero height, and respects its limits", () => {
   assert.ok(axisRange(3, 3)[1] > axisRange(3, 3)[0]);
   assert.deepEqual(axisRange(Infinity, -Infinity), [0, 1]);
   assert.deepEqual(axisRange(20, 60, [0, 100]), [0, 100]);
+  assert.deepEqual(axisRange(99, 100, [0, null]), [0, 106], "a flat curve stays off the edge");
   assert.deepEqual(axisRange(20, 180, [0, 100]), [0, 180], "a limit gives way to data");
   assert.ok(axisRange(0.01, 10, [null, null], true)[0] > 0);
   assert.deepEqual(axisRange(Infinity, -Infinity, [null, null], true), [0.1, 1]);
 });
 
-test("the extent skips what cannot be drawn", () => {
-  const series = new Series();
-  series.push([0, 1, 2, 3], [NaN, 2, Infinity, -1]);
-  assert.deepEqual(extent([series]), [-1, 2]);
-  assert.deepEqual(extent([series], true), [2, 2]);
-  assert.deepEqual(extent([]), [Infinity, -Infinity]);
+test("scales go to pixels and back", () => {
+  for (const scale of [makeScale(2, 8, 50, 350), makeScale(1e-4, 100, 50, 350, true), makeScale(0, 1, 100, 0)])
+    for (const px of [scale.from, (scale.from + scale.to) / 2, scale.to]) assert.ok(Math.abs(scale.at(scale.back(px)) - px) < 1e-6);
+});
+
+test("ticks are round, few, and inside", () => {
+  assert.deepEqual(linearTicks(0, 100, 5), [0, 20, 40, 60, 80, 100]);
+  assert.deepEqual(linearTicks(0.03, 0.1, 4), [0.04, 0.06, 0.08, 0.1]);
+  assert.deepEqual(linearTicks(0, 1, 5, true), [0, 1]);
+  assert.deepEqual(logTicks(0.001, 1000, 4), [0.01, 1, 100]);
+  assert.deepEqual(logTicks(0.9, 6, 4), [1, 2, 5]);
+  assert.deepEqual(timeTicks(0, 240, 4), [0, 60, 120, 180, 240]);
+  assert.deepEqual([30, 90, 5400].map(AXES.time.tick), ["30 s", "1.5 min", "1.5 h"]);
+  assert.deepEqual(xTicks("step", 0, 3, 640, false), [0, 1, 2, 3]);
+  assert.deepEqual(xTicks("epoch", 0, 1, 320, false), [0, 0.2, 0.4, 0.6, 0.8, 1]);
+  assert.deepEqual([linearTicks(1, 1, 5), logTicks(0, 1, 5)], [[], []]);
 });
 
 test("epoch lines thin out when they get close", () => {
   assert.deepEqual(epochLines(10, 40, 400), [10, 20, 30]);
   assert.deepEqual(epochLines(10, 1000, 280), [100, 200, 300, 400, 500, 600, 700, 800, 900]);
+  assert.deepEqual(epochLines(10, 100, 300, 70), [80, 90]);
   assert.deepEqual(epochLines(0, 40, 400), []);
 });
 
@@ -131,11 +150,101 @@ test("the untrained accuracy is the baseline", () => {
   assert.equal(baseline(store).value, 0.125);
 });
 
-test("the device panel shows the GPU if there is one", () => {
+/** A view on runs without a page: `traits` as Python would set them. */
+function viewOn(store, traits = {}, status = {}, others = []) {
+  const runs = createRuns(store),
+    model = { get: (name) => traits[name] },
+    frame = { on() {}, tell: (name, value) => (traits[name] = value) };
+  runs.set({ name: "now", ...status }, others);
+  return { runs, traits, view: createView(frame, model, runs, () => {}) };
+}
+const LOSS = PANELS[0];
+function curve(...points) {
   const store = new RunStore();
-  assert.equal(deviceSpec(store).curves[0].metric, "cpu_util");
-  store.append([["gpu_util", { steps: [0], values: [80] }]]);
-  assert.equal(deviceSpec(store).curves[0].metric, "gpu_util");
+  store.append([["loss", { steps: points.map((p) => p[0]), values: points.map((p) => p[1]) }]]);
+  return store;
+}
+
+test("gauges have a group of their own, named after the device", () => {
+  assert.deepEqual(GAUGES.map((spec) => spec.metric), ["gpu_util", "gpu_mem", "gpu_temp", "gpu_power", "cpu_util", "ram"]);
+  assert.deepEqual([gaugeTitle(["gpu_util", "ram"]), gaugeTitle(["ram"])], ["GPU and processor", "Processor"]);
+  assert.equal(GAUGES[2].summary(curveOf("gpu_temp", 61)), "61 °C");
+  assert.equal(otherPanel("kl").title, "kl");
+});
+function curveOf(metric, value) {
+  const store = new RunStore();
+  store.append([[metric, { steps: [0], values: [value] }]]);
+  return store;
+}
+
+test("zoom goes to all panels, the values follow, and what makes no sense is everything", () => {
+  const { runs, traits, view } = viewOn(curve([0, 100], [10, 2], [20, 1], [30, 0.5]));
+  assert.deepEqual(view.ends(), [0, 30]);
+  view.zoom([9, 31]);
+  assert.deepEqual(traits.x_range, [9, 31]);
+  const chart = chartOf(LOSS, view, runs.current, 400, 148);
+  assert.ok(chart.y.high < 3, "the peak outside does not count");
+  view.zoom([5, 5]);
+  assert.deepEqual(traits.x_range, []);
+});
+
+test("a change of the axis takes the zoom along", () => {
+  const { traits, view } = viewOn(curve([0, 1], [100, 2]), {}, { steps_per_epoch: 10, batch_size: 0 });
+  view.zoom([20, 40]);
+  view.setAxis("epoch");
+  assert.deepEqual([traits.x_axis, traits.x_range], ["epoch", [2, 4]]);
+  assert.deepEqual(view.ends(), [2, 4]);
+  view.setAxis("images");
+  assert.deepEqual([traits.x_range, view.shown()], [[], []], "a run without batch size has no place there");
+});
+
+test("a logarithmic axis says what it leaves out", () => {
+  const { runs, view } = viewOn(curve([0, -1], [1, 0], [2, 10], [3, 100]), { log_y: ["loss"], log_x: true });
+  const chart = chartOf(LOSS, view, runs.current, 400, 148);
+  assert.ok(chart.y.low > 0 && chart.y.log && chart.x.low === 1);
+  assert.match(chart.note, /2 values ≤ 0 not shown on a logarithmic axis; the start at 0/);
+  const plain = viewOn(curve([0, 1], [1, NaN]));
+  assert.match(chartOf(LOSS, plain.view, plain.runs.current, 400, 148).note, /1 value is not finite/);
+});
+
+test("smoothed curves lie over what was measured, the followed run on top", () => {
+  const points = Array.from({ length: 50 }, (_, i) => [i, i % 2]);
+  const { runs, view } = viewOn(curve(...points), { smoothing: 0.9 });
+  const { curves } = chartOf(LOSS, view, runs.current, 400, 148);
+  assert.deepEqual(curves.map((one) => [one.faint, one.current]), [[true, true], [false, true]]);
+});
+
+test("a hidden run is not drawn", () => {
+  const { view, traits, runs } = viewOn(curve([0, 1], [1, 2]));
+  view.hide(runs.current, true);
+  assert.deepEqual([traits.hidden, view.shown().length], [["now"], 0]);
+  view.hide(runs.current, false);
+  assert.equal(view.shown().length, 1);
+});
+
+test("events stand where they happened and say what it was", () => {
+  const store = curve([0, 1], [100, 2]);
+  store.append([], [{ step: 40, kind: "collapse", text: "spread below 0.2" }, { step: 50, kind: "epoch", text: "" }, { step: 400, kind: "lr", text: "" }]);
+  const { runs, view } = viewOn(store, {}, { steps_per_epoch: 25 });
+  const { marks, epochs, x } = chartOf(LOSS, view, runs.current, 400, 148);
+  assert.deepEqual(marks.map(({ event, value }) => [event.kind, value]), [["collapse", 40]]);
+  assert.deepEqual(epochs.map((px) => Math.round(x.back(px))), [25, 50, 75]);
+  assert.equal(eventsAt(marks, x.at(40) + 3).length, 1);
+  assert.equal(eventsAt(marks, x.at(40) + 9).length, 0);
+  assert.equal(eventText(marks[0].event), "collapse warning: spread below 0.2 · step 40");
+  assert.equal(eventText({ kind: "lr", text: "learning rate × 0.5", step: 7 }), "learning rate × 0.5 · step 7");
+});
+
+test("an SVG is the same drawing, and names in it stay text", () => {
+  const { runs, view } = viewOn(curve([0, 1], [50, 3], [100, 2]), { smoothing: 0.5 });
+  const ctx = new SvgContext(400, 148);
+  const colours = { series: Array(6).fill("#0072b2"), rule: "#eee", soft: "#555", ink: "#111", background: "#fff", good: "g", warn: "w", bad: "b", font: "11px sans" };
+  drawChart(ctx, chartOf(LOSS, view, runs.current, 400, 148), colours);
+  ctx.fillText(`<script>&"\u0000`, 1, 1);
+  const text = ctx.toString();
+  assert.ok(text.startsWith('<svg xmlns="http://www.w3.org/2000/svg"') && !text.includes("NaN") && !text.includes("<script>"));
+  assert.match(text, /&lt;script&gt;&amp;&quot;</);
+  assert.match(text, /clip-path="url\(#clip-1\)"/);
 });
 
 test("many requests draw once per frame, none while hidden", () => {

@@ -73,9 +73,13 @@ class Control:
         "Factor on the scheduled learning rate."
         return self._lr_scale
 
-    def wait_while_paused(self) -> None:
+    def wait_while_paused(
+        self,
+        timeout: float = math.inf,  # seconds to wait at most
+    ) -> None:
         "Returns once the run is not paused any more, or is asked to stop; called by the loop."
-        while self._paused and not self._stop:
+        end = time.monotonic() + timeout
+        while self._paused and not self._stop and time.monotonic() < end:
             time.sleep(0.02)
 
     def _set(self, run_id: str | None, **flags: object) -> bool:

@@ -6,6 +6,7 @@
 __all__ = ['History']
 
 # %% ../../nbs/training/10_history.ipynb #imports
+import json
 import os
 import uuid
 import warnings
@@ -18,7 +19,7 @@ import numpy as np
 from .control import Control, graceful_sigint
 from .curves import draw_curves
 from .recorder import Recorder
-from .tables import read_csv, wide_table, write_csv
+from .tables import read_table, wide_table, write_csv
 
 # %% ../../nbs/training/10_history.ipynb #History
 class History(Recorder):
@@ -27,6 +28,10 @@ class History(Recorder):
     `state` is one of `History.STATES`; `run_id` names the run, `control` speaks to it, `error` keeps what made it fail."""
 
     STATES = ("idle", "running", "paused", "stopping", "stopped", "finished", "failed")
+    collapse_below = 0.2  # a spread of the embeddings (`std`) that means collapse …
+    collapse_patience = (
+        50  # … when so many logged values in a row say it; as many above end the alarm
+    )
 
     def __init__(
         self,
@@ -43,16 +48,20 @@ class History(Recorder):
         "Forgets the run, not the subscribers."
         super().clear()
         self.steps_per_epoch = self.epochs = self.total_steps = None  # known once a run has started
+        self.batch_size: int | None = None  # images per step, where the loader tells
         self.run_id, self.error, self.thread = "", None, None
         self.events: list[dict] = []
+        self._collapsed, self._streak = False, 0  # values in a row that say the opposite
 
     def start_run(
         self,
         steps_per_epoch: int,  # optimizer steps in one pass over the data
         epochs: int,  # passes planned
+        batch_size: int | None = None,  # images per step, if known
     ) -> str:
         "Forgets an earlier run, resets the control, sets the state to running; returns the new `run_id`."
         self.clear()
+        self.batch_size = batch_size
         self.steps_per_epoch, self.epochs = steps_per_epoch, epochs
         self.total_steps = steps_per_epoch * epochs
         self.run_id = uuid.uuid4().hex[:8]
@@ -68,6 +77,8 @@ class History(Recorder):
 
         Raises FloatingPointError, after all that, when a loss among them is nan or infinite."""
         block = super().flush()
+        if "std" in block:
+            self._watch_spread(*block["std"])
         if "loss" in block and (self.check_finite if check is None else check):
             steps, losses = block["loss"]
             bad = np.flatnonzero(~np.isfinite(losses))
@@ -87,13 +98,30 @@ class History(Recorder):
                 )
         return block
 
+    def _watch_spread(self, steps: np.ndarray, spread: np.ndarray) -> None:
+        "Raises the alarm of a collapse, or ends it, when `collapse_patience` values in a row agree."
+        changed = (spread < self.collapse_below) != self._collapsed
+        if not changed.any():
+            self._streak = 0
+            return
+        for step, other in zip(steps.tolist(), changed.tolist(), strict=True):
+            self._streak = self._streak + 1 if other else 0
+            if self._streak == self.collapse_patience:
+                self._collapsed = not self._collapsed
+                kind, side = ("collapse", "below") if self._collapsed else ("recovery", "above")
+                where = f"spread {side} {self.collapse_below:g} for {self._streak} steps"
+                self.event(kind, where, step=int(step))
+                return self._watch_spread(steps[steps > step], spread[steps > step])
+
     def event(
         self,
-        kind: str,  # one word: "pause", "resume", "stop", "lr"
+        kind: str,  # one word: "pause", "resume", "stop", "lr", "checkpoint", "collapse"
         text: str = "",  # a short sentence for people
+        step: int | None = None,  # where it happened; None is the current step
     ) -> None:
-        "Notes that something happened at the current step, and tells the subscribers."
-        self.events.append(dict(step=self.step, time=self.elapsed, kind=kind, text=text))
+        "Notes that something happened, and tells the subscribers."
+        step = self.step if step is None else step
+        self.events.append(dict(step=step, time=self.elapsed, kind=kind, text=text))
         self._tell(1, self.events[-1])
 
     @property
@@ -171,18 +199,36 @@ class History(Recorder):
         self,
         path: str | os.PathLike,  # file to write, whole or not at all
     ) -> Path:
-        "Writes the table `step,time,…` with blanks where a metric has no value; numbers come back exactly."
-        return write_csv(self.columns(), path)
+        "Writes the table `step,time,…,event` with blanks where there is nothing; numbers come back exactly."
+        return write_csv(self.columns(), path, self.events)
 
     @classmethod
     def from_csv(
         cls,
         path: str | os.PathLike,  # a file written by `to_csv`
     ) -> "History":
-        "A history with the metrics of a CSV file. Raises ValueError when there is no `step` column."
-        history = cls(Path(path).stem)
-        history.set_columns(read_csv(path))
-        history.step = int(max((steps.max() for steps, _ in history.columns().values()), default=0))
+        """A history with the metrics and events of a CSV file, named after the file, or after the folder of a `history.csv`.
+
+        The lengths of the run come from the `config.json` that `fit` puts beside it. Raises ValueError when there is no
+        `step` column."""
+        path = Path(path)
+        history = cls(path.parent.name or "run" if path.name == "history.csv" else path.stem)
+        columns, events = read_table(path)
+        history.set_columns(columns)
+        times = columns.get("time", (np.zeros(1), np.zeros(1)))
+        history.events = [e | {"time": float(np.interp(e["step"], *times))} for e in events]
+        history.step = int(max((steps.max() for steps, _ in columns.values()), default=0))
+        config = path.with_name("config.json")
+        if path.name == "history.csv" and config.is_file():
+            facts = json.loads(config.read_text(encoding="utf-8"))
+            history.run_id = str(facts.get("run_id", ""))
+            history.steps_per_epoch, history.batch_size = (
+                facts.get("steps_per_epoch"),
+                facts.get("batch_size"),
+            )
+            history.epochs = facts.get("settings", {}).get("epochs")
+            if history.epochs and history.steps_per_epoch:
+                history.total_steps = history.epochs * history.steps_per_epoch
         return history
 
     def plot(
@@ -203,6 +249,8 @@ class History(Recorder):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         "Puts the metrics and events of `state_dict` in front of this run; subscribers get them as one block."
         self.events = list(state["events"])
+        alarms = [e["kind"] for e in self.events if e["kind"] in ("collapse", "recovery")]
+        self._collapsed, self._streak = alarms[-1:] == ["collapse"], 0
         super().load_state_dict(state)
 
     def __repr__(self) -> str:

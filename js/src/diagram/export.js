@@ -54,15 +54,6 @@ export async function pngBlob(svg, root) {
   return new Promise((done, failed) => canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("The picture is too large."))), "image/png"));
 }
 
-/** Hands a file to the reader. */
-export function download(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-}
-
 /** Copies text; true if it could. Pages in frames may not use the clipboard, so there is an older way as well. */
 export async function copyText(text, near) {
   try {

@@ -2,7 +2,8 @@
 import { h, icon, setAttribute, setText } from "../lib/dom.js";
 import { createDetails } from "./details.js";
 import { createDrawing, nameOf, sentenceOf } from "./draw.js";
-import { copyText, download, pngBlob, svgText } from "./export.js";
+import { download } from "../lib/download.js";
+import { copyText, pngBlob, svgText } from "./export.js";
 import { ancestors, buildCells, visibleCells } from "./fold.js";
 import { readGraph } from "./graph.js";
 import { createLayout } from "./layout.js";

@@ -12,8 +12,9 @@ export function bytesOf(buffer) {
 
 /**
  * Unpacks columns: first every axis (float64 steps), then every column's values (float32), all little-endian.
- * @param {{axes: number[], columns: [string, number][]}} layout lengths of the axes; name and axis of each column
- * @returns {Map<string, {steps: Float64Array, values: Float32Array}>}
+ * @param {{axes: number[], columns: [string, number, number?][]}} layout lengths of the axes; name and axis of each column,
+ *   and how many rows it had where it was thinned out
+ * @returns {Map<string, {steps: Float64Array, values: Float32Array, total?: number}>}
  */
 export function unpackColumns(layout, buffer) {
   const bytes = bytesOf(buffer ?? new ArrayBuffer(0));
@@ -28,8 +29,8 @@ export function unpackColumns(layout, buffer) {
     return steps;
   });
   return new Map(
-    layout.columns.map(([name, axis]) => {
-      const column = { steps: axes[axis], values: new Float32Array(own, offset, layout.axes[axis]) };
+    layout.columns.map(([name, axis, total]) => {
+      const column = { steps: axes[axis], values: new Float32Array(own, offset, layout.axes[axis]), total };
       offset += 4 * layout.axes[axis];
       return [name, column];
     }),
@@ -46,7 +47,7 @@ export function unpackSnapshot(buffer) {
 }
 
 /**
- * Keeps the lowest and the highest point of every four, in order, so that peaks stay visible.
+ * Keeps the lowest and the highest finite point of every four, in order, so that peaks stay visible.
  * @returns {number} how many points are left; the arrays are changed in place
  */
 export function thin(steps, values, n) {
@@ -56,8 +57,9 @@ export function thin(steps, values, n) {
     let low = start,
       high = start;
     for (let i = start + 1; i < end; i++) {
-      if (values[i] < values[low]) low = i;
-      if (values[i] > values[high]) high = i;
+      if (!Number.isFinite(values[i])) continue;
+      if (!Number.isFinite(values[low]) || values[i] < values[low]) low = i;
+      if (!Number.isFinite(values[high]) || values[i] > values[high]) high = i;
     }
     for (const i of low < high ? [low, high] : low > high ? [high, low] : [low]) {
       steps[kept] = steps[i];
@@ -77,8 +79,12 @@ export class Series {
   clear() {
     this.n = 0;
     this.received = 0; // points accepted, also those thinned out since
+    this.measured = 0; // the same, with those thinned out before they came
+    this.odd = 0; // of those received: no finite numbers
+    this.nonPositive = 0; // finite, and not above 0
     this.low = Infinity;
     this.high = -Infinity;
+    this.generation = (this.generation ?? 0) + 1; // changes when points are moved
     this._steps = new Float64Array(256);
     this._values = new Float32Array(256);
   }
@@ -96,16 +102,26 @@ export class Series {
     return this.n ? this._values[this.n - 1] : NaN;
   }
 
+  /** Steps from one point to the next when it was measured, on average. */
+  get spacing() {
+    return this.measured > 1 ? (this.lastStep - this._steps[0]) / (this.measured - 1) || 1 : 1;
+  }
+
   /** Appends rows; a row that would go back in steps is dropped, since a curve cannot show it. */
-  push(steps, values) {
+  push(steps, values, total = steps.length) {
+    this.measured += total - steps.length;
     for (let i = 0; i < steps.length; i++) {
       if (!(steps[i] >= this.lastStep)) continue;
       if (this.n === this._steps.length) this._makeRoom();
+      const value = values[i];
       this._steps[this.n] = steps[i];
-      this._values[this.n++] = values[i];
+      this._values[this.n++] = value;
       this.received++;
-      if (values[i] < this.low) this.low = values[i];
-      if (values[i] > this.high) this.high = values[i];
+      this.measured++;
+      if (!Number.isFinite(value)) this.odd++;
+      else if (value <= 0) this.nonPositive++;
+      if (value < this.low) this.low = value;
+      if (value > this.high) this.high = value;
     }
   }
 
@@ -124,6 +140,7 @@ export class Series {
     this._steps.copyWithin(kept, old, this.n);
     this._values.copyWithin(kept, old, this.n);
     this.n -= old - kept;
+    this.generation++;
   }
 
   /** Index of the last point at or before `step`, or -1. */
@@ -138,33 +155,18 @@ export class Series {
     return low - 1;
   }
 
+  /** Index of the point nearest to `step`, or -1. */
+  nearestIndex(step) {
+    const i = this.indexAt(step);
+    if (i < 0) return this.n ? 0 : -1;
+    return i + 1 < this.n && this._steps[i + 1] - step < step - this._steps[i] ? i + 1 : i;
+  }
+
   /** The value at the point nearest to `step`. */
   nearest(step) {
-    const i = this.indexAt(step);
-    if (i < 0) return this.n ? this._values[0] : NaN;
-    return i + 1 < this.n && this._steps[i + 1] - step < step - this._steps[i] ? this._values[i + 1] : this._values[i];
+    const i = this.nearestIndex(step);
+    return i < 0 ? NaN : this._values[i];
   }
-}
-
-/**
- * Several series over one common axis, with null where a series has no point.
- * @param {Series[]} list
- * @returns {[ArrayLike<number>, ...ArrayLike<number|null>[]]}
- */
-export function alignSeries(list) {
-  const full = list.filter((series) => series.n);
-  if (!full.length) return [[], ...list.map(() => [])];
-  const first = full[0];
-  const same = (a) => a.n === first.n && a.steps.every((step, i) => step === first._steps[i]);
-  if (full.length === list.length && full.slice(1).every(same)) return [first.steps, ...list.map((a) => a.values)];
-  const axis = [...new Set(full.flatMap((a) => Array.from(a.steps)))].sort((a, b) => a - b);
-  return [
-    axis,
-    ...list.map((a) => {
-      const found = new Map(Array.from(a.steps, (step, i) => [step, a._values[i]]));
-      return axis.map((step) => found.get(step) ?? null);
-    }),
-  ];
 }
 
 /**
@@ -206,9 +208,9 @@ export class RunStore {
   }
 
   append(columns, events = []) {
-    for (const [name, { steps, values }] of columns) {
+    for (const [name, { steps, values, total }] of columns) {
       if (!this.series.has(name)) this.series.set(name, new Series());
-      this.series.get(name).push(steps, values);
+      this.series.get(name).push(steps, values, total);
     }
     for (const event of events)
       if (!this.events.some((e) => e.step === event.step && e.kind === event.kind && e.text === event.text))

@@ -1,25 +1,49 @@
 // Which curves are shown, and what is said about each.
-import { dotted, formatCount, formatMiB, formatNumber, formatPercent, formatPlain } from "../lib/format.js";
+import { formatCount, formatMiB, formatNumber, formatPercent, formatPlain } from "../lib/format.js";
+
+/**
+ * @typedef {object} PanelSpec
+ * @property {string} id
+ * @property {string} metric name in the history
+ * @property {string} title
+ * @property {string} help plain words for the tooltip
+ * @property {string} empty what to do to see something here
+ * @property {(x: number) => string} format
+ * @property {[number|null, number|null]} [limits] ends of the axis, null where the data decide
+ * @property {number} [headroom] how many times the highest value the axis reaches
+ * @property {boolean} [log] offer a logarithmic axis
+ * @property {boolean} [exact] is never smoothed: it has no noise, or is measured seldom
+ * @property {number} [unit] round numbers along the axis are multiples of it
+ * @property {boolean} [gauge] one of the small panels for the machine
+ * @property {(x: number[]) => string[]} [ticks]
+ * @property {{from: number, to: number, tone: "bad"|"warn"|"good", label: string}[]} [bands]
+ * @property {(store: import("../lib/series.js").RunStore) => {value: number, label: string}|null} [baseline]
+ * @property {(store: import("../lib/series.js").RunStore) => string} summary shown while nothing is pointed at
+ */
 
 const extreme = (series, key, format) => (series.n && Number.isFinite(series[key]) ? format(series[key]) : "");
+const latest = (metric, format) => (store) => (store.get(metric).n ? format(store.get(metric).last) : "");
 
-/** @type {import("../lib/panel.js").PanelSpec[]} */
+/** @type {PanelSpec[]} */
 export const PANELS = [
   {
     id: "loss",
+    metric: "loss",
     title: "Loss",
     log: true,
     empty: "The loss appears with the first steps.",
     help: "What the optimizer makes small. Its height says little about what was learned, and its value cannot be compared between methods.",
-    curves: [{ metric: "loss", label: "", format: formatNumber }],
+    format: formatNumber,
     summary: (store) => extreme(store.get("loss"), "low", (x) => `lowest ${formatNumber(x)}`),
   },
   {
     id: "knn",
+    metric: "knn",
     title: "k-NN accuracy",
     empty: "Add a KNNMonitor to the callbacks to see what the features are worth.",
     help: "How often an image's nearest neighbours in feature space have its class. Labels are used for this check only. The dashed line is the untrained network.",
-    curves: [{ metric: "knn", label: "", format: formatPercent }],
+    exact: true,
+    format: formatPercent,
     ticks: (ticks) => ticks.map((x) => (x == null ? "" : `${Number((100 * x).toFixed(1))} %`)),
     baseline: (store) => {
       const untrained = store.get("knn_untrained"),
@@ -31,10 +55,13 @@ export const PANELS = [
   },
   {
     id: "std",
+    metric: "std",
     title: "Embedding spread",
+    log: true,
     empty: "Appears when the algorithm logs std.",
     help: "Standard deviation of the normalised embeddings times √D. Near 1 they are spread over the whole sphere, which is healthy. Near 0 every image gets the same embedding: the network has collapsed and has learned nothing, however small the loss is.",
-    curves: [{ metric: "std", label: "", format: formatNumber, limits: [0, 1.2] }],
+    format: formatNumber,
+    limits: [0, 1.2],
     bands: [
       { from: 0, to: 0.2, tone: "bad", label: "collapsed" },
       { from: 0.2, to: 0.5, tone: "warn", label: "watch" },
@@ -44,61 +71,77 @@ export const PANELS = [
   },
   {
     id: "lr",
+    metric: "lr",
     title: "Learning rate",
+    log: true,
     empty: "The learning rate appears with the first steps.",
     help: "The optimizer's step size now: the schedule times the factor of the slider.",
-    curves: [{ metric: "lr", label: "", format: formatPlain, limits: [0, null] }],
-    summary: (store) => (store.get("lr").n ? formatPlain(store.get("lr").last) : ""),
+    exact: true,
+    format: formatPlain,
+    limits: [0, null],
+    summary: latest("lr", formatPlain),
   },
   {
     id: "throughput",
+    metric: "images_per_s",
     title: "Throughput",
     empty: "Images per second appear with the first steps.",
     help: "Images per second through the whole step: loading, views, forward, backward, update.",
-    curves: [{ metric: "images_per_s", label: "", format: formatCount, limits: [0, null] }],
-    summary: (store) => (store.get("images_per_s").n ? `${formatCount(store.get("images_per_s").last)} images/s` : ""),
-  },
-  {
-    id: "device",
-    title: "Device",
-    empty: "Utilisation and memory appear after a second or two.",
-    help: "Solid: how busy the device is. Dashed: memory. Low utilisation means that it waits, most often for data.",
-    curves: [],
-    summary: () => "", // chosen by `deviceCurves`
+    format: formatCount,
+    limits: [0, null],
+    summary: latest("images_per_s", (x) => `${formatCount(x)} images/s`),
   },
 ];
 
-/** Utilisation and memory of the GPU if there is one, else of this process. */
-export function deviceSpec(store) {
-  const gpu = store.get("gpu_util").n || store.get("gpu_mem").n;
-  const [busy, memory] = gpu ? ["gpu_util", "gpu_mem"] : ["cpu_util", "ram"];
-  return {
-    title: gpu ? "GPU" : "CPU and memory",
-    curves: [
-      { metric: busy, label: "use", format: (x) => `${formatCount(x)} %`, limits: [0, 100] },
-      { metric: memory, label: "memory", format: formatMiB, scale: "memory", headroom: 1.3 },
-    ],
-    ticks: (ticks) => ticks.map((x) => (x == null ? "" : `${x} %`)),
-    summary: (now) =>
-      dotted([
-        gpu && now.get("gpu_temp").n && `${formatCount(now.get("gpu_temp").last)} °C`,
-        gpu && now.get("gpu_power").n && `${formatCount(now.get("gpu_power").last)} W`,
-      ]),
-  };
-}
+const percent = (x) => `${formatCount(x)} %`;
+const gauge = (id, metric, title, format, help, more = {}) => ({
+  id,
+  metric,
+  title,
+  format,
+  help,
+  empty: "",
+  gauge: true,
+  exact: true,
+  ticks: (ticks) => ticks.map((x) => (x == null ? "" : format(x))),
+  summary: latest(metric, format),
+  ...more,
+});
+
+/** Small panels for the machine; each is there when its driver tells something. @type {PanelSpec[]} */
+export const GAUGES = [
+  gauge("gpu-use", "gpu_util", "GPU use", percent, "How much of the time the GPU was computing. Low use means that it waits, most often for data.", { limits: [0, 100] }),
+  gauge("gpu-memory", "gpu_mem", "GPU memory", formatMiB, "Memory in use on the card, by all programs. The dashed line is the most that this process ever held.", {
+    headroom: 1.3,
+    unit: 1024,
+    baseline: (store) => {
+      const peak = store.get("gpu_mem_peak").last;
+      return peak > 0 ? { value: peak, label: `peak ${formatMiB(peak)}` } : null;
+    },
+  }),
+  gauge("gpu-temperature", "gpu_temp", "GPU temperature", (x) => `${formatCount(x)} °C`, "A card that gets too hot slows itself down, often from about 85 °C.", {}),
+  gauge("gpu-power", "gpu_power", "GPU power", (x) => `${formatCount(x)} W`, "What the card draws. Far below its limit while use is high: memory or small kernels are the bottleneck.", { limits: [0, null] }),
+  gauge("cpu-use", "cpu_util", "CPU use", percent, "How busy this process keeps the processor; 100 % is all cores.", { limits: [0, 100] }),
+  gauge("memory", "ram", "Process memory", formatMiB, "Main memory of this process. A steady rise over epochs is a leak.", { headroom: 1.3, unit: 1024 }),
+]; // prettier-ignore
+
+/** The name of the group of gauges. */
+export const gaugeTitle = (metrics) => (metrics.some((name) => name.startsWith("gpu_")) ? "GPU and processor" : "Processor");
 
 /** Metrics that stand in another panel or in the header. */
-export const QUIET = new Set([
-  "time",
-  "knn_untrained",
-  "gpu_util",
-  "gpu_mem",
-  "gpu_mem_peak",
-  "gpu_temp",
-  "gpu_power",
-  "cpu_util",
-  "ram",
-]);
+export const QUIET = new Set(["time", "knn_untrained", "gpu_mem_peak"]);
+
+/** A panel for a metric that we do not know. @returns {PanelSpec} */
+export const otherPanel = (metric) => ({
+  id: `metric:${metric}`,
+  metric,
+  title: metric,
+  help: "",
+  empty: "",
+  log: true,
+  format: formatNumber,
+  summary: latest(metric, formatNumber),
+});
 
 /** The spread of the embeddings in a word. */
 export function spreadWord(x) {

@@ -10,6 +10,7 @@ const LABELS = {
   stopped: ["Stopped", "warn"],
   finished: ["Finished", "good"],
   failed: ["Failed", "bad"],
+  recorded: ["Recorded", ""],
 };
 export const PAUSE = "M2 1h3v10H2zM7 1h3v10H7z",
   PLAY = "M2.5 1l8 5-8 5z",
@@ -37,7 +38,7 @@ export function controlState(status, waiting, { connected = true, lost = false, 
     label,
     tone,
     active,
-    controls: !page,
+    controls: !page && state !== "recorded",
     stop: {
       text: state === "stopping" ? "Stopping…" : "Stop",
       disabled: !active || state === "stopping",

@@ -1,0 +1,98 @@
+// The picture with the attention over it; a click or the arrow keys choose which patch looks.
+import { h, s, setAttribute } from "../lib/dom.js";
+import { colourMap, paintImage, pixelCanvas } from "../lib/pixels.js";
+import { outline } from "./maps.js";
+
+const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+/** Where the arrow key leads from a patch, inside the grid; from a token without a place to the middle. */
+export function stepQuery(query, key, [rows, columns]) {
+  if (query.length !== 2) return [Math.floor(rows / 2), Math.floor(columns / 2)];
+  const [down, right] = STEPS[key];
+  return [Math.min(rows - 1, Math.max(0, query[0] + down)), Math.min(columns - 1, Math.max(0, query[1] + right))];
+}
+
+/** Paints cells over the image: coloured, and the less transparent the larger they are; a veil lies on what is not kept or NaN. */
+export function paintHeat(canvas, cells, [rows, columns], { high, keep, opacity, veil }) {
+  canvas.width = columns;
+  canvas.height = rows;
+  const context = canvas.getContext("2d"),
+    image = context.createImageData(columns, rows),
+    colours = colourMap("viridis");
+  cells.forEach((w, i) => {
+    const kept = keep[i] && !Number.isNaN(w);
+    const at = 3 * Math.min(255, Math.round((255 * w) / (high || 1)));
+    image.data.set(kept ? colours.subarray(at, at + 3) : veil, 4 * i);
+    image.data[4 * i + 3] = 255 * opacity * (kept ? 0.45 + 0.55 * Math.sqrt(w / (high || 1)) : Number.isNaN(w) ? 0.55 : 0.85);
+  });
+  context.putImageData(image, 0, 0);
+}
+
+/**
+ * @param {{onQuery: (query: number[]) => void, onHover: (place: [number, number]|null) => void}} options
+ */
+export function createStage({ onQuery, onHover }) {
+  const picture = pixelCanvas("the picture", { "aria-hidden": "true" }),
+    heat = pixelCanvas("attention", { "aria-hidden": "true", class: "nnb-pixels nnb-heat" });
+  const border = s("path", { class: "nnb-window", "vector-effect": "non-scaling-stroke" });
+  const halo = s("rect", { class: "nnb-query-halo", "vector-effect": "non-scaling-stroke" });
+  const marker = s("rect", { class: "nnb-query", "vector-effect": "non-scaling-stroke" });
+  const over = s("svg", { class: "nnb-over", preserveAspectRatio: "none", "aria-hidden": "true" }, border, halo, marker);
+  const root = h("div", { class: "nnb-stage", tabindex: "0", role: "application" }, picture, heat, over);
+  let grid = [],
+    query = [];
+
+  const placeOf = (event) => {
+    const box = root.getBoundingClientRect();
+    const at = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
+    return at.map((share, i) => Math.min(grid[i] - 1, Math.max(0, Math.floor(share * grid[i]))));
+  };
+  root.addEventListener("pointerdown", (event) => {
+    if (grid.length) onQuery(placeOf(event));
+  });
+  root.addEventListener("pointermove", (event) => {
+    if (!grid.length) return;
+    if (event.buttons === 1) onQuery(placeOf(event));
+    const box = root.getBoundingClientRect();
+    onHover([(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width]);
+  });
+  root.addEventListener("pointerleave", () => onHover(null));
+  root.addEventListener("keydown", (event) => {
+    if (!grid.length || !STEPS[event.key]) return;
+    event.preventDefault();
+    onQuery(stepQuery(query, event.key, grid));
+  });
+
+  return {
+    root,
+    /** @param {{data: Uint8Array, shape: number[]}} image bytes (H, W, C) */
+    setImage(image) {
+      paintImage(picture, image);
+      root.style.aspectRatio = `${image.shape[1]} / ${image.shape[0]}`;
+    },
+    /** The patch that looks, in the grid where queries are counted; `size` is its size there when the layer is coarser. */
+    setQuery(next, nextGrid, layerGrid, label) {
+      [query, grid] = [next, nextGrid];
+      setAttribute(root, "aria-label", label);
+      const shown = next.length === 2;
+      for (const rect of [halo, marker]) rect.style.display = shown ? "" : "none";
+      const [rows, columns] = layerGrid?.length ? layerGrid : grid;
+      if (!shown || !rows) return;
+      setAttribute(over, "viewBox", `0 0 ${columns} ${rows}`);
+      const [y, x] = next.map((p, i) => Math.floor((p * [rows, columns][i]) / grid[i]));
+      for (const rect of [halo, marker])
+        for (const [name, value] of Object.entries({ x, y, width: 1, height: 1 })) setAttribute(rect, name, value);
+    },
+    /** @param {Float32Array|null} cells of the layer's grid */
+    setHeat(cells, size, options) {
+      heat.style.display = cells ? "" : "none";
+      setAttribute(border, "d", "");
+      if (!cells) return;
+      paintHeat(heat, cells, size, options);
+      const limited = cells.some(Number.isNaN);
+      if (!limited) return;
+      setAttribute(over, "viewBox", `0 0 ${size[1]} ${size[0]}`);
+      setAttribute(border, "d", outline((i) => !Number.isNaN(cells[i]), size));
+    },
+  };
+}

@@ -1,0 +1,46 @@
+// The factor on the learning rate: a slider from a tenth to ten times.
+import { h, setAttribute, setText } from "../lib/dom.js";
+import { formatFactor } from "../lib/format.js";
+import { throttle } from "../lib/scheduler.js";
+
+/** @param {{send: (factor: number) => void}} link */
+export function createRate({ send }) {
+  const slider = h("input", { type: "range", min: -1, max: 1, step: 0.05, value: 0, "aria-label": "Factor on the learning rate" });
+  const factor = h("output", {}, "×1");
+  const reset = h(
+    "button",
+    { class: "nnb-link", type: "button", "aria-label": "Reset the factor on the learning rate to 1", on: { click: () => set(1, true) } },
+    "reset",
+  );
+  const root = h(
+    "div",
+    { class: "nnb-rate" },
+    h("div", { class: "nnb-rate-head" }, h("span", {}, "Learning rate"), reset, factor),
+    h("div", { class: "nnb-rate-row" }, h("span", { "aria-hidden": "true" }, "×0.1"), slider, h("span", { "aria-hidden": "true" }, "×10")),
+  );
+  const sendNow = throttle(() => send(Number((10 ** slider.value).toPrecision(3))), 200);
+
+  function show() {
+    const text = formatFactor(10 ** slider.value);
+    setText(factor, text);
+    setAttribute(slider, "aria-valuetext", text);
+    reset.disabled = slider.disabled || Number(slider.value) === 0;
+  }
+  function set(scale, tell = false) {
+    slider.value = Math.log10(scale);
+    show();
+    if (tell) sendNow();
+  }
+  slider.addEventListener("input", show);
+  slider.addEventListener("change", sendNow);
+  return {
+    root,
+    set,
+    draw({ controls, rateDisabled }) {
+      root.hidden = !controls;
+      slider.disabled = rateDisabled;
+      reset.disabled = rateDisabled || Number(slider.value) === 0;
+    },
+    dispose: () => sendNow.cancel(),
+  };
+}

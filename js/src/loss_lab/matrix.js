@@ -1,0 +1,98 @@
+// A matrix on a canvas: colours with their scale, the right answers marked, a cursor for mouse and keys.
+import { h, s, setText } from "../lib/dom.js";
+import { formatNumber } from "../lib/format.js";
+import { paintMap, pixelCanvas } from "../lib/pixels.js";
+
+/**
+ * @param {(cell: [number, number]|null, pinned: boolean) => void} onCell row and column of the batch under the cursor
+ */
+export function createMatrix(onCell) {
+  const title = h("h3", {}),
+    canvas = pixelCanvas("", { tabindex: 0, class: "nnb-pixels nnb-matrix", role: "application" });
+  const marks = s("svg", { class: "nnb-marks", "aria-hidden": "true", preserveAspectRatio: "none" });
+  const cursor = h("i", { class: "nnb-cursor", hidden: true });
+  const bar = h("canvas", { class: "nnb-pixels nnb-scale", width: 128, height: 1, "aria-hidden": "true" });
+  const ends = [h("span", {}), h("span", {}), h("span", {})];
+  const axis = h("span", { class: "nnb-axis" });
+  const root = h(
+    "figure",
+    { class: "nnb-picture" },
+    h("figcaption", {}, title),
+    h("div", { class: "nnb-plane" }, canvas, marks, cursor),
+    h("div", { class: "nnb-legend" }, axis, h("div", { class: "nnb-ramp" }, bar, h("div", {}, ...ends))),
+  );
+  let picture = null,
+    at = null; // place of the cursor in the drawn matrix
+
+  paintMap(bar, { data: Float32Array.from({ length: 128 }, (_, i) => i / 127), shape: [1, 128] });
+
+  const cellAt = (event) => {
+    const box = canvas.getBoundingClientRect();
+    const row = Math.floor(((event.clientY - box.top) / box.height) * picture.rows),
+      column = Math.floor(((event.clientX - box.left) / box.width) * picture.columns);
+    const inside = row >= 0 && column >= 0 && row < picture.rows && column < picture.columns;
+    return inside ? [row, column] : null;
+  };
+  const batch = (place) => place && [picture.rowOrder[place[0]], picture.columnOrder[place[1]]];
+  canvas.addEventListener("pointermove", (event) => picture && onCell(batch(cellAt(event)), false));
+  canvas.addEventListener("pointerleave", () => onCell(null, false));
+  canvas.addEventListener("click", (event) => picture && onCell(batch(cellAt(event)), true));
+  canvas.addEventListener("keydown", (event) => {
+    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (event.key === "Escape") return onCell(null, true);
+    if (!step || !picture) return;
+    event.preventDefault();
+    const [row, column] = at ?? [0, 0];
+    const move = at ? [row + step[0], column + step[1]] : [0, 0];
+    onCell(batch([clamp(move[0], picture.rows), clamp(move[1], picture.columns)]), true);
+  });
+
+  function drawMarks(show) {
+    const { rows, columns } = picture;
+    marks.setAttribute("viewBox", `0 0 ${columns} ${rows}`);
+    if (!show || !picture.marks || rows * columns > 40_000) return marks.replaceChildren();
+    const path = [];
+    for (let i = 0; i < rows; i++)
+      for (let j = 0; j < columns; j++)
+        if (picture.marks(picture.rowOrder[i], picture.columnOrder[j])) path.push(`M${j} ${i}h1v1h-1z`);
+    marks.replaceChildren(s("path", { d: path.join(""), class: "nnb-mark" }));
+  }
+
+  return {
+    root,
+    draw(next, { showMarks }) {
+      picture = next;
+      const { rows, columns, rowOrder, columnOrder, data } = picture;
+      const drawn = new Float32Array(rows * columns);
+      for (let i = 0; i < rows; i++)
+        for (let j = 0; j < columns; j++) drawn[i * columns + j] = data[rowOrder[i] * columns + columnOrder[j]];
+      paintMap(canvas, { data: drawn, shape: [rows, columns] }, picture);
+      paintMap(bar, { data: Float32Array.from({ length: 128 }, (_, i) => i / 127), shape: [1, 128] }, { map: picture.map });
+      setText(title, picture.title);
+      setText(ends[0], formatNumber(picture.low, 2));
+      setText(ends[1], picture.low < 0 ? "0" : "");
+      setText(ends[2], formatNumber(picture.high, 2));
+      setText(axis, `↓ ${picture.rowName}  → ${picture.columnName}`);
+      canvas.setAttribute("aria-label", `${picture.title}: ${rows} rows, ${columns} columns; arrow keys read the cells`);
+      drawMarks(showMarks);
+    },
+    /** Shows the cursor at a cell of the batch. */
+    point(cell) {
+      at = cell && picture ? [picture.rowOrder.indexOf(cell[0]), picture.columnOrder.indexOf(cell[1])] : null;
+      if (at && (at[0] < 0 || at[1] < 0)) at = null;
+      cursor.hidden = !at;
+      if (!at) return;
+      const share = (x, n) => `${(100 * x) / n}%`;
+      Object.assign(cursor.style, {
+        top: share(at[0], picture.rows), left: share(at[1], picture.columns),
+        height: share(1, picture.rows), width: share(1, picture.columns),
+      });
+    },
+    value: (cell) => picture?.data[cell[0] * picture.columns + cell[1]],
+    get picture() {
+      return picture;
+    },
+  };
+}
+
+const clamp = (x, n) => Math.min(Math.max(x, 0), n - 1);
