@@ -1,0 +1,140 @@
+"""ViewsPlayground in a real JupyterLab and as a page of its own: draws, turns knobs, keeps the luck, survives."""
+
+import lab
+import pytest
+
+pytestmark = pytest.mark.browser
+
+VIEWS = ".nnb-views"
+SETUP = """
+import torch; torch.set_num_threads(1)
+from nenya_nb.data import load_dataset
+from nenya_nb.widgets.views import ViewsPlayground
+dataset = load_dataset("shapes", count=60, size=64)
+dataset.style = "natural"
+"""
+SHOW = "playground = ViewsPlayground(dataset, 'two_views', seed=1)\nplayground"
+PIXELS = """s => { const c = document.querySelector(s), g = c.getContext('2d');
+    return Array.from(g.getImageData(0, 0, c.width, c.height).data).join() }"""
+
+
+def knob(key: str) -> str:
+    return f'{VIEWS} [data-key="{key}"] input'
+
+
+def becomes(nb, expression: str, wanted) -> None:
+    """Waits until the kernel has heard: what the page sends arrives a moment later."""
+    for _ in range(50):
+        if (value := nb.value(expression)) == wanted:
+            return
+        nb.page.wait_for_timeout(100)
+    raise AssertionError(f"{expression} is {value!r}, not {wanted!r}")
+
+
+def slide(page, selector: str, value: float) -> None:
+    page.locator(selector).first.evaluate(
+        "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})) }", value
+    )
+
+
+@pytest.fixture
+def shown(open_notebook):
+    nb = open_notebook([SETUP, SHOW])
+    nb.run(0, wait_s=120)
+    nb.run(1, wait_s=60)
+    nb.wait(f"{VIEWS}[data-ready]")
+    nb.show(VIEWS)
+    return nb
+
+
+def test_knobs_draws_recipes_and_code(shown):
+    page = shown.page
+    first = f"{VIEWS} .nnb-view canvas"
+    before, outline = (
+        page.evaluate(PIXELS, first),
+        page.locator(f"{VIEWS} .nnb-outline").first.get_attribute("points"),
+    )
+    slide(page, knob("ColorJitter.hue"), 0.5)
+    becomes(shown, "playground.knobs['ColorJitter.hue']", 0.5)
+    page.wait_for_function(f"b => ({PIXELS})('{first}') != b", arg=before)
+    assert page.locator(f"{VIEWS} .nnb-outline").first.get_attribute("points") == outline
+    serial = int(shown.data(VIEWS, "serial"))
+    for value in range(60):  # a fast finger: only some are asked for, the last one for certain
+        slide(page, knob("ColorJitter.brightness"), value / 60)
+    becomes(shown, "playground.knobs['ColorJitter.brightness']", pytest.approx(59 / 60, abs=0.06))
+    assert int(shown.data(VIEWS, "serial")) - serial < 60
+    page.click(f"{VIEWS} >> text=New draw")
+    becomes(shown, "playground.seed", 2)
+    page.locator(f"{VIEWS} .nnb-row").nth(3).click()
+    becomes(shown, "playground.focus", 3)
+    page.select_option(f"{VIEWS} .nnb-recipe select", "multi_crop")
+    page.wait_for_function(f"() => document.querySelectorAll('{VIEWS} .nnb-view').length == 8")
+    page.click(f"{VIEWS} .nnb-kinds button:nth-child(2)")
+    slide(page, knob("view3.count"), 3)
+    page.wait_for_function(f"() => document.querySelectorAll('{VIEWS} .nnb-view').length == 5")
+    page.click(f"{VIEWS} >> text=Show the code")
+    assert "[view1] * 2 + [view3] * 3" in page.locator(f"{VIEWS} pre").inner_text()
+    page.click(f"{VIEWS} >> text=Reset knobs")
+    becomes(shown, "len(playground.views)", 8)
+    shown.value("setattr(playground, 'knobs', {'view3.count': 2})")
+    page.wait_for_function(f"() => document.querySelectorAll('{VIEWS} .nnb-view').length == 4")
+    shown.restart_kernel()
+    shown.page.wait_for_selector(f"{VIEWS} .nnb-notice >> text=The kernel was restarted")
+
+
+def test_looks_right_and_survives_a_reload(shown):
+    shown.value("setattr(playground, 'recipe', 'asymmetric_views')")
+    shown.page.wait_for_selector(f"{VIEWS} .nnb-kinds button")
+    for theme in lab.THEMES:
+        shown.theme(theme)
+        for width, size in {"wide": lab.WIDE, "narrow": lab.NARROW}.items():
+            shown.resize(size)
+            shown.screenshot(f"views-{theme}-{width}", VIEWS)
+            assert shown.page.locator(VIEWS).bounding_box()["width"] <= size[0]
+    shown.reload()
+    shown.wait(f"{VIEWS}[data-ready]")
+    slide(shown.page, knob("view1.RandomGrayscale.p"), 1)
+    becomes(shown, "playground.knobs['view1.RandomGrayscale.p']", 1)
+
+
+# --- pages of their own -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    scope = {}
+    exec(SETUP, scope)
+    evil = "<img src=x onerror=document['title']='broken'>"
+    scope["dataset"].classes = [evil] * 10
+    playground = scope["ViewsPlayground"](scope["dataset"], "masked_view", seed=1)
+    return playground.to_html(tmp_path_factory.mktemp("views") / "page.html", title="quiet")
+
+
+def test_page_without_network_turns_knobs(page_file, open_page):
+    page = open_page(page_file)
+    page.wait_for_selector(f"{VIEWS}[data-ready]")
+    said = f"{VIEWS} .nnb-said"
+    before = page.locator(said).inner_text()
+    assert "are hidden" in before
+    page.focus(knob("RandomMask.ratio"))
+    page.keyboard.press("End")  # all of it hidden
+    page.wait_for_function(
+        "([s, b]) => document.querySelector(s).innerText != b", arg=[said, before]
+    )
+    slide(page, knob("RandomMask.mask_size"), 0)  # the ratio goes back
+    start = page.locator(knob("RandomMask.ratio")).get_attribute("aria-valuetext")
+    assert start == "0.6" and page.locator(".nnb-cover:not([hidden])").count() > 0
+    page.click(f"{VIEWS} >> text=New draw")
+    page.wait_for_selector(f"{VIEWS} >> text=draw 2")
+    assert "no Python behind it" in page.locator(f"{VIEWS} .nnb-foot").inner_text()
+    assert page.locator("img").count() == 0 and page.title() == "quiet"
+    unnamed = """() => [...document.querySelectorAll('.nnb-views button, .nnb-views input, .nnb-views select')]
+        .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label'))).length"""
+    assert page.evaluate(unnamed) == 0
+
+
+@pytest.mark.parametrize("width", [320, 700, 1200])
+def test_nothing_is_wider_than_the_page(page_file, open_page, width):
+    page = open_page(page_file, viewport={"width": width, "height": 800})
+    page.wait_for_selector(f"{VIEWS}[data-ready]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

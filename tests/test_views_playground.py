@@ -1,0 +1,289 @@
+"""The views playground without a browser: which knobs there are, the same luck, the code, what is sent."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+pytest.importorskip("anywidget")
+import ipywidgets  # noqa: E402
+import traitlets  # noqa: E402
+
+from nenya_nb.data import (  # noqa: E402
+    CenterCrop,
+    Compose,
+    GaussianBlur,
+    MultiView,
+    Normalize,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    load_dataset,
+    recipes,
+)
+from nenya_nb.widgets import base, views  # noqa: E402
+from nenya_nb.widgets.knobs import RecipeKnobs  # noqa: E402
+from nenya_nb.widgets.recipe_code import arguments, recipe_code  # noqa: E402
+from nenya_nb.widgets.same_luck import draw_views  # noqa: E402
+from nenya_nb.widgets.views import ViewsPlayground  # noqa: E402
+
+RECIPES = list(recipes._RECIPES)
+
+
+@pytest.fixture(autouse=True)
+def bundles(monkeypatch):
+    monkeypatch.setattr(base, "read_bundle", lambda name: f"/* {name} */")
+
+
+def data(size=32, style="natural"):
+    dataset = load_dataset("shapes", count=60, size=size)
+    dataset.style = style
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return data()
+
+
+def test_every_recipe_of_ours_is_offered(dataset):
+    assert set(views._RECIPES) == set(RECIPES)
+    assert set(ViewsPlayground(dataset).recipes) == set(RECIPES)
+
+
+# --- knobs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", ["natural", "digits", "shapes"])
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_rebuilt_recipe_and_its_code_are_the_recipe(recipe, size, style):
+    dataset = data(size, style)
+    if recipe == "target_blocks_view" and size == 64:
+        recipe = {"type": recipe, "patch_size": 8}  # on a grid of 4 x 4 no block suits
+    views = dataset.recipe(recipe)
+    found = RecipeKnobs(views, (4, 3, size, size))
+    assert repr(found.build({})) == repr(views)
+    scope = {"dataset": dataset}
+    exec(recipe_code(views, {"dataset.mean": dataset.mean, "dataset.std": dataset.std}), scope)
+    assert repr(scope["views"]) == repr(views)
+    images = dataset.images[:4].float() / 255
+    made, again = (
+        [v for v in r(images, torch.Generator().manual_seed(1))]
+        for r in (views, found.build(found.values))
+    )
+    assert all(torch.equal(a, b) for a, b in zip(made, again, strict=True))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_setting_but_those_of_normalize_has_a_knob_and_turns(recipe, dataset):
+    views = dataset.recipe(recipe)
+    found = RecipeKnobs(views, (4, 3, 32, 32))
+    before = repr(views)
+    for key, knob in found.knobs.items():
+        new = {
+            "range": [knob.value[0], knob.value[1] * 0.9] if knob.kind == "range" else 0,
+            "choice": knob.choices[-1] if knob.choices else 0,
+            "switch": not knob.value,
+        }.get(knob.kind, knob.low if knob.value != knob.low else knob.high)
+        if key == "TargetBlocks.scale":
+            new = [0.1, 0.2]
+        if knob.kind == "whole":
+            options = [n for n in found.allowed(found.values)[key] if n != knob.value]
+            if not options:
+                continue
+            new = options[0]
+        turned = found.build({key: new})
+        assert repr(turned) != repr(views), key
+        assert len(draw_views(turned, dataset.images[:2].float() / 255)) >= 1
+    assert repr(views) == before
+    names = {key.split(".")[-1] for key in found.knobs}
+    assert not {"mean", "std"} & names and found.knobs
+
+
+def test_derived_settings_follow():
+    blur = RecipeKnobs(Compose([GaussianBlur()]), (1, 3, 64, 64))
+    assert blur.build({"GaussianBlur.sigma": [0.1, 3.0]}).transforms[0].kernel_size == 19
+    assert "GaussianBlur.kernel_size" not in blur.knobs
+    assert arguments(RandomRotation(15))["degrees"] == 15
+    assert arguments(RandomRotation((-5, 15)))["degrees"] == (-5, 15)
+
+
+def test_equal_views_are_one_kind_and_different_ones_are_not(dataset):
+    crop = RandomResizedCrop(16)
+    alike = RecipeKnobs(MultiView([crop, copy.deepcopy(crop)]), (1, 3, 32, 32))
+    assert list(alike.knobs)[0] == "count" and alike.groups({"count": 4}) == [[0, 1, 2, 3]]
+    apart = RecipeKnobs(MultiView([crop, RandomResizedCrop(8), crop]), (1, 3, 32, 32))
+    assert [v.size[0] for v in apart.build({"view2.RandomResizedCrop.size": 12}).transforms] == [
+        16,
+        12,
+        16,
+    ]
+
+
+def test_torchvision_takes_part(dataset):
+    from torchvision.transforms import v2
+
+    recipe = Compose([v2.ColorJitter(0.4), v2.RandomCrop(24), Normalize(dataset.mean, dataset.std)])
+    playground = ViewsPlayground(dataset, recipe, index=[0, 1])
+    assert playground.recipe == "your recipe" and playground.views[0].field is None
+    first = playground.views[0].tensor
+    assert torch.equal(first, playground.views[0].tensor)
+
+
+# --- the same luck ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_seed_is_a_draw_and_torch_is_left_alone(recipe, dataset):
+    images, views = dataset.images[:4].float() / 255, dataset.recipe(recipe)
+    state, kept = torch.random.get_rng_state(), images.clone()
+    one, same, other = (draw_views(views, images, seed) for seed in (3, 3, 4))
+    assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(one, same, strict=True))
+    assert not all(torch.equal(a.tensor, b.tensor) for a, b in zip(one, other, strict=True))
+    assert torch.equal(state, torch.random.get_rng_state()) and torch.equal(images, kept)
+
+
+def test_more_crops_leave_the_others_as_they_are(dataset):
+    playground = ViewsPlayground(dataset, "multi_crop", seed=5)
+    before = playground.views
+    playground.knobs = {"view3.count": 8, "view3.RandomResizedCrop.scale": [0.2, 0.3]}
+    after = playground.views
+    assert len(after) == 10
+    assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(before[:2], after[:2], strict=True))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        MultiView([RandomResizedCrop(48, scale=(0.3, 0.8))]),
+        MultiView([Compose([RandomHorizontalFlip(1.0), RandomResizedCrop(48, scale=(0.3, 0.8))])]),
+        MultiView([Compose([RandomResizedCrop(48, scale=(0.3, 0.8)), RandomHorizontalFlip(0.5)])]),
+        MultiView(
+            [Compose([RandomRotation(40, "border"), RandomResizedCrop(48, scale=(0.2, 0.3))])]
+        ),
+        MultiView(
+            [Compose([RandomResizedCrop((32, 48), scale=(0.5, 0.8)), RandomRotation(30, "border")])]
+        ),
+    ],
+)
+def test_fields_point_at_what_is_shown(recipe):
+    image = F.interpolate(
+        torch.rand(3, 3, 6, 6, generator=torch.Generator().manual_seed(0)),
+        size=96,
+        mode="bicubic",
+        antialias=True,
+    ).clamp(0, 1)
+    seen = draw_views(recipe, image, 2)[0]
+    h, w = seen.tensor.shape[-2:]
+    x, y = torch.meshgrid((torch.arange(w) + 0.5) / w, (torch.arange(h) + 0.5) / h, indexing="xy")
+    grid = torch.stack([x, y, torch.ones_like(x)], -1)
+    source = torch.einsum("bij,yxj->byxi", seen.field, grid) * 2 - 1
+    again = F.grid_sample(image, source, align_corners=False, padding_mode="border")
+    assert (again - seen.tensor).abs().mean() < 0.02
+
+
+def test_rotations_and_patches_know_where_they_come_from(dataset):
+    images = dataset.images[:3].float() / 255
+    for recipe in ("rotations", "patch_pairs"):
+        for seen in draw_views(dataset.recipe(recipe), images):
+            assert seen.field.shape == (3, 2, 3) and seen.mean == dataset.mean
+    unknown = draw_views(Compose([CenterCrop(16)]), images)[0]
+    assert unknown.field is None
+
+
+# --- the widget -------------------------------------------------------------------------------------------------------
+
+
+def test_knobs_may_be_assigned_in_part_and_are_checked(dataset):
+    playground = ViewsPlayground(dataset, knobs={"ColorJitter.hue": 0.3})
+    assert (
+        playground.knobs["ColorJitter.hue"] == 0.3 and playground.knobs["RandomGrayscale.p"] == 0.2
+    )
+    drawn = playground.drawn
+    for bad, message in (
+        ({"ColorJitter.hu": 1}, "Did you mean"),
+        ({"RandomGrayscale.p": "often"}, "a number"),
+        ({"RandomGrayscale.p": 2.0}, "expected 0 to 1"),
+        ({"RandomResizedCrop.scale": [0.9, 0.1]}, "expected 0 < from"),
+    ):
+        with pytest.raises(traitlets.TraitError, match=message):
+            playground.knobs = bad
+    assert playground.drawn is drawn
+    playground.reset()
+    assert playground.knobs["ColorJitter.hue"] == 0.1
+    for name, value in (("recipe", "two_vews"), ("focus", 8), ("seed", -1)):
+        with pytest.raises(traitlets.TraitError):
+            setattr(playground, name, value)
+    with pytest.raises(ValueError, match="only a data set knows"):
+        ViewsPlayground(torch.rand(2, 3, 16, 16), {"type": "two_views"})
+    with pytest.raises(ValueError, match="expected a data set"):
+        ViewsPlayground("pictures")
+
+
+def test_a_change_of_recipe_starts_with_its_own_knobs(dataset):
+    playground = ViewsPlayground(dataset, knobs={"ColorJitter.hue": 0.3})
+    playground.recipe = "masked_view"
+    assert playground.knobs["RandomMask.ratio"] == 0.6
+    assert "ColorJitter.hue" not in playground.knobs
+    assert [view["kind"] for view in playground.drawn["views"]] == ["image", "mask"]
+    assert "RandomMask(4, mask_size=8" in playground.code or "RandomMask()" in playground.code
+
+
+def test_a_view_that_cannot_be_made_says_why_and_keeps_the_last(dataset):
+    playground = ViewsPlayground(dataset, MultiView([Compose([RandomResizedCrop(16)])]))
+    drawn = playground.drawn
+    playground._found.recipe.transforms[0].transforms.append(GaussianBlur((3.0, 9.0), p=1.0))
+    playground._found = RecipeKnobs(playground._found.recipe, (8, 3, 32, 32))
+    playground.seed = 5
+    assert "too long for images" in playground.problem and playground.drawn is drawn
+
+
+def test_it_can_be_linked_and_used_in_training(dataset):
+    playground, slider = ViewsPlayground(dataset), ipywidgets.IntSlider(max=100)
+    ipywidgets.link((slider, "value"), (playground, "seed"))
+    slider.value = 7
+    assert playground.seed == 7
+    made, _ = next(iter(dataset.loader(8, views=playground.transform)))
+    assert [tuple(v.shape) for v in made] == [(8, 3, 32, 32)] * 2
+
+
+def test_images_may_be_grey_floats_and_not_square():
+    images = torch.rand(3, 1, 20, 28)
+    playground = ViewsPlayground(images, MultiView([RandomResizedCrop((10, 14))] * 2))
+    assert playground.images["shape"] == [3, 20, 28, 1] and len(playground.recipes) == 1
+    assert playground.figure() is not None and "2 views" not in repr(playground)
+
+
+def test_page_holds_positions_of_every_knob_in_few_bytes():
+    playground = ViewsPlayground(data(32), "multi_crop")
+    state = playground.page_state()
+    states = state["states"]
+    count = len(states["sets"])
+    skipped = ("size", "interpolation", "padding")
+    wanted = {k for k in playground.knobs if not k.endswith(skipped)}
+    assert set(states["knobs"]) == wanted and len(states["draws"]) == 5
+    for key, entries in states["knobs"].items():
+        assert playground.knobs[key] in [entry["value"] for entry in entries]
+        assert all(entry["set"] < count for entry in entries)
+    size = sum(math.prod(bank["shape"]) for bank in states["banks"].values())
+    assert size <= 2_500_000 and size == sum(len(b["data"]) for b in states["banks"].values())
+    whole = sum(len(made) * len(made[0]["index"]) for made in states["sets"]) * 16 * 16 * 3
+    assert size < whole / 2, "equal tiles are kept once"
+    start = states["sets"][0][0]
+    bank = states["banks"][start["bank"]]
+    tile = np.frombuffer(bank["data"], np.uint8).reshape(bank["shape"])[start["index"][0]]
+    shown = playground.drawn["views"][0]["pixels"]
+    first = np.frombuffer(shown["data"], np.uint8).reshape(shown["shape"])[0]
+    assert np.array_equal(tile, first)
+
+
+def test_strange_names_stay_text(dataset):
+    evil = "</script><img src=x onerror=alert(1)>"
+    strange = copy.copy(dataset)
+    strange.classes = [evil] * 10
+    text = ViewsPlayground(strange, "one_view", index=[0]).to_html()
+    assert "<img src=x" not in text
