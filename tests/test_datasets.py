@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,8 @@ from sklearn.datasets import load_digits as sklearn_digits
 from torch.utils.data import DataLoader
 
 import nenya_nb.data as data
-from nenya_nb.data.datasets import ImageDataset, image_statistics, load_dataset
+from nenya_nb.data.datasets import ImageDataset, image_statistics
+from nenya_nb.data.load import load_dataset
 from nenya_nb.data.pictures import image_grid, show_images
 from nenya_nb.data.shapes import SHAPES, draw_shapes, shape_distance
 from nenya_nb.data.views import shapes_view
@@ -192,6 +194,12 @@ def test_load_dataset_unknown_names_are_explained():
         load_dataset("digit")
     with pytest.raises(ValueError, match="Did you mean 'train'"):
         load_dataset("digits", "trai")
+    with pytest.raises(ValueError, match="Did you mean 'cifar10'"):
+        load_dataset("cifar11")
+    with pytest.raises(TypeError, match=r"ImageDataset\(images, targets\)"):
+        load_dataset(torch.zeros(2, 3, 4, 4))
+    with pytest.raises(FileNotFoundError, match="nowhere/flowers"):
+        load_dataset("nowhere/flowers")
     with pytest.raises(TypeError, match="colour"):
         load_dataset("shapes", colour="red")
     with pytest.raises(ValueError, match="channels is 2"):
@@ -234,6 +242,41 @@ def test_image_statistics_are_exact():
     )
 
 
+@pytest.mark.parametrize("offset", [0.0, 290.0, -1e4])
+def test_image_statistics_of_floats_are_numpys_whatever_the_mean(offset):
+    images = torch.randn(300, 3, 17, 13) * torch.tensor([0.01, 1, 5])[:, None, None] + offset
+    mean, std = image_statistics(images)
+    array = images.numpy().astype("float64")
+    np.testing.assert_allclose(mean, array.mean((0, 2, 3)), atol=1e-9 + abs(offset) * 1e-12)
+    np.testing.assert_allclose(std, array.std((0, 2, 3)), rtol=1e-9)
+
+
+def test_image_statistics_of_a_few_rows_are_those_of_evenly_spread_ones():
+    images = bytes_like(101, 1, 4, 4)
+    assert image_statistics(images, limit=5) == image_statistics(images[[0, 25, 50, 75, 100]])
+
+
+def test_floats_keep_their_values_and_any_number_of_channels():
+    array = np.random.default_rng(0).normal(15, 4, (12, 5, 16, 16))
+    fields = ImageDataset(array, np.arange(12) % 3, name="fields")
+    assert fields.images.dtype == torch.float32 and fields.style == "fields"
+    np.testing.assert_allclose(fields.images.numpy(), array, rtol=1e-6)
+    np.testing.assert_allclose(fields.normalize.undo(fields.batch()).numpy(), array, rtol=1e-4)
+    views, targets = next(iter(fields.loader(6, seed=1)))
+    assert [v.shape for v in views] == [(6, 5, 16, 16)] * 2 and targets.max() <= 2
+    for view in views:
+        assert view.mean((2, 3)).abs().max() < 1e-5
+    assert fields.subset([1, 2]).style == "fields" and fields[3][0].shape == (5, 16, 16)
+
+
+def test_floats_from_0_to_1_can_be_photographs():
+    bytes_ = bytes_like(8, 3, 16, 16)
+    photos = ImageDataset(bytes_.float() / 255, style="natural")
+    assert photos.mean == pytest.approx(ImageDataset(bytes_).mean)
+    a, b = (next(iter(d.loader(4, seed=2)))[0] for d in (photos, ImageDataset(bytes_)))
+    torch.testing.assert_close(a, b)
+
+
 def test_constant_images_can_be_normalised():
     assert ImageDataset(torch.zeros(3, 1, 4, 4, dtype=torch.uint8)).batch().isfinite().all()
 
@@ -241,7 +284,13 @@ def test_constant_images_can_be_normalised():
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        (dict(images=torch.rand(2, 3, 4, 4)), TypeError, "expected a uint8 tensor"),
+        (dict(images=bytes_like(2, 3, 4, 4).int()), TypeError, r"images\.float\(\)"),
+        (dict(images=[1, 2]), TypeError, "images are list"),
+        (dict(images=bytes_like(2, 8, 8, 3)), ValueError, "channels last"),
+        (dict(images=torch.full((2, 1, 4, 4), math.nan)), ValueError, "32 values of 32 are NaN"),
+        (dict(images=torch.rand(2, 3, 4, 4) * 9, style="natural"), ValueError, "style='fields'"),
+        (dict(images=bytes_like(2, 3, 4, 4), mean=[0.5], std=[0.2]), ValueError, "1 means for 3"),
+        (dict(images=bytes_like(2, 8, 8)), ValueError, r"images\[:, None\]"),
         (dict(images=bytes_like(3, 4, 4)), ValueError, r"expected \(N, C, H, W\)"),
         (dict(images=bytes_like(0, 3, 4, 4)), ValueError, "N ≥ 1"),
         (dict(images=bytes_like(2, 3, 4, 4), targets=[0, 1, 2]), ValueError, "2 images"),
@@ -310,6 +359,7 @@ def test_show_draws_on_given_axes(digits):
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
+    ImageDataset(torch.randn(4, 2, 8, 8) + 290, notes=["of the sea"]).show()
     fig, axes = plt.subplots(1, 2)
     digits[1].show(ax=axes[0], rows=1)
     show_images(list(torch.rand(3, 1, 5, 5)), ax=axes[1])
@@ -319,6 +369,7 @@ def test_show_draws_on_given_axes(digits):
 
 
 def test_star_import_brings_what_the_modules_define():
-    modules = "pictures transforms geometry colour masks pretext views recipes shapes loaders datasets".split()
+    modules = """pictures transforms geometry colour masks pretext fields views recipes shapes stores loaders
+        datasets folders hdf5 torchvision_sets load""".split()
     defined = [name for m in modules for name in getattr(data, m).__all__]
     assert len(defined) == len(set(defined)) and set(data.__all__) == set(defined)

@@ -18,7 +18,8 @@ FLOORS = {
     "widgets": {"evaluation", "introspect"},
     "nn": {"models"},  # import paths of other libraries
     "utils": {"models"},
-    "cli": {"models", "data", "training", "evaluation", "introspect", "widgets"},
+    "recipes": {"models", "data", "training", "evaluation"},
+    "cli": {"models", "data", "training", "evaluation", "introspect", "widgets", "recipes"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -6,8 +6,7 @@
 __all__ = ['balanced_rows', 'ViewLoader']
 
 # %% ../../nbs/data/60_loaders.ipynb #imports
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..core import unknown_name
+from .stores import fits, read_ahead, to_floats
 from .transforms import Compose, Transform
 
 # %% ../../nbs/data/60_loaders.ipynb #balanced_rows
@@ -37,10 +37,11 @@ def balanced_rows(
 
 # %% ../../nbs/data/60_loaders.ipynb #ViewLoader
 class ViewLoader:
-    """Batches of views of a data set that fits into memory: iterates over `(views, targets)`.
+    """Batches of views of a data set: iterates over `(views, targets)`.
 
-    `views` is a list of V tensors (B, C, H, W), made from a float batch in 0..1 (V = 1 if the transform makes no list).
-    The images are kept as bytes on `device`, by default where the data set has them. Order and augmentations have
+    `views` is a list of V tensors (B, C, H, W), made from a float batch (V = 1 if the transform makes no list): bytes as
+    0..1, floats as they are. The images are kept on `device`, by default where the data set has them, if they fit there
+    (`cache`); if not, each batch is read ahead of its time. Order and augmentations have
     generators of their own, seeded by (`seed`, epoch): each new iteration is the next epoch, nothing else can disturb
     it, and `state_dict` after an epoch is all that an exact continuation needs.
 
@@ -49,7 +50,7 @@ class ViewLoader:
 
     def __init__(
         self,
-        dataset,  # anything with `images` (N, C, H, W) uint8 and `targets` (N,) int64
+        dataset,  # anything with `images` (N, C, H, W), tensor or store, and `targets` (N,)
         views: Callable,  # a transform, for example a `MultiView`
         batch_size: int = 128,  # images per batch
         device: torch.device | str | None = None,  # where views are made
@@ -57,6 +58,7 @@ class ViewLoader:
         shuffle: bool = True,  # a new random order each epoch
         drop_last: bool = True,  # leave out the last batch if it is not full
         targets: str = "classes",  # or "index": each image's row number in the data set
+        cache: bool | None = None,  # keep all images on the device; None: if they fit
     ):
         if targets not in ("classes", "index"):
             raise unknown_name("kind of targets", targets, ["classes", "index"])
@@ -71,30 +73,52 @@ class ViewLoader:
         self.dataset, self.batch_size = dataset, batch_size
         self.views = views if isinstance(views, Transform) else Compose([views])
         self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
-        self.targets = targets
+        self.targets, self.cache = targets, cache
         self.labels: Tensor | None = None  # clusters to be balanced
         self.epoch = 0  # epochs begun
+        self.rank, self.processes = 0, 1
         self.to(dataset.images.device if device is None else device)
 
     def to(self, device: torch.device | str) -> "ViewLoader":
         "Moves the cached images and targets; later views are made there."
-        self.device = torch.device(device)
-        self._images = self.dataset.images.to(self.device)
+        self.device, images = torch.device(device), self.dataset.images
+        held = isinstance(images, Tensor) and images.device.type == self.device.type
+        fitting = held or (self.device.type != "cpu" and fits(images, self.device))
+        self.cached = fitting if self.cache is None else self.cache
+        self._images = images.to(self.device) if self.cached else images
         if self.targets == "index":
             self._targets = torch.arange(len(self._images), device=self.device)
         else:
             self._targets = self.dataset.targets.to(self.device)
         return self
 
+    def shard(
+        self,
+        rank: int,  # which of the processes this one is, from 0
+        processes: int,  # how many train together; 1 takes the whole batches again
+    ) -> "ViewLoader":
+        """From now on makes only this process's part of every batch; order and length stay those of the whole.
+
+        The parts are equally large, so of a short last batch some rows may be left out. Raises ValueError when the batch
+        cannot be divided evenly."""
+        if self.batch_size % processes or not 0 <= rank < processes:
+            raise ValueError(
+                f"ViewLoader: a batch of {self.batch_size} cannot be divided evenly among {processes} processes "
+                f"(this is number {rank}); choose batch_size={max(self.batch_size // processes, 1) * processes}."
+            )
+        self.rank, self.processes = rank, processes
+        return self
+
     def __len__(self) -> int:
-        batches = len(self._images) / self.batch_size
-        return math.floor(batches) if self.drop_last else math.ceil(batches)
+        full, rest = divmod(len(self._images), self.batch_size)
+        return full + (not self.drop_last and rest >= self.processes)
 
     def __iter__(self) -> Iterator[tuple[list[Tensor], Tensor]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
-        seeds = np.random.SeedSequence((self.seed, epoch)).generate_state(2, np.uint64).tolist()
+        seeds = np.random.SeedSequence((self.seed, epoch))
+        seeds = seeds.generate_state(2 + self.rank, np.uint64).tolist()  # views of its own
         order = torch.Generator().manual_seed(seeds[0] >> 1)  # on the CPU: alike on every device
-        augment = torch.Generator(self.device).manual_seed(seeds[1] >> 1)
+        augment = torch.Generator(self.device).manual_seed(seeds[-1] >> 1)
         return self._batches(self._rows(order), augment)
 
     def _rows(self, order: torch.Generator) -> Tensor:
@@ -105,10 +129,23 @@ class ViewLoader:
         return torch.randperm(count, generator=order) if self.shuffle else torch.arange(count)
 
     def _batches(self, index: Tensor, augment: torch.Generator) -> Iterator:
-        for rows in index.to(self.device).split(self.batch_size)[: len(self)]:
-            images = self._images[rows].float().div_(255)  # (B, C, H, W)
-            views = self.views(images, augment)
+        batches = index.to(self.device).split(self.batch_size)[: len(self)]
+        batches = [self._part(rows) for rows in batches]
+        cache = (self._images[rows] for rows in batches) if self.cached else None
+        read = self._read_ahead(index.split(self.batch_size)[: len(self)])
+        for rows, images in zip(batches, cache or read, strict=True):
+            views = self.views(to_floats(images), augment)  # of (B, C, H, W)
             yield views if isinstance(views, list) else [views], self._targets[rows]
+
+    def _part(self, rows: Tensor) -> Tensor:
+        "This process's part of a batch."
+        size = len(rows) // self.processes
+        return rows if self.processes == 1 else rows[self.rank * size :][:size]
+
+    def _read_ahead(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        for images in read_ahead(self._images, map(self._part, batches)):
+            pinned = images.pin_memory() if self.device.type == "cuda" else images
+            yield pinned.to(self.device, non_blocking=True)
 
     def balance(
         self,
@@ -140,5 +177,5 @@ class ViewLoader:
         name = getattr(self.dataset, "name", type(self.dataset).__name__)
         return (
             f"ViewLoader({name}, {len(self)} batches of {self.batch_size} from {len(self._images)} images "
-            f"on {self.device}, epoch={self.epoch}, seed={self.seed})"
+            f"{'on' if self.cached else 'read ahead for'} {self.device}, epoch={self.epoch}, seed={self.seed})"
         )

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['one_view', 'two_views', 'asymmetric_views', 'multi_crop', 'masked_view', 'block_masked_view', 'target_blocks_view',
-           'rotations', 'patch_pairs', 'cluster_view', 'view_recipe']
+           'masked_multi_crop', 'rotations', 'patch_pairs', 'cluster_view', 'view_recipe']
 
 # %% ../../nbs/data/42_recipes.ipynb #imports
 import inspect
@@ -14,7 +14,7 @@ from typing import Any
 from ..core import unknown_name
 from .colour import Normalize, RandomGrayscale
 from .geometry import Resize
-from .masks import BlockMask, Masked, RandomMask
+from .masks import BlockMask, Masked, MaskedCrops, RandomBlockMask, RandomMask
 from .pretext import FourRotations, PatchPairs
 from .target_blocks import TargetBlocks
 from .transforms import Compose, MultiView
@@ -45,6 +45,11 @@ def _sides(size: _Size) -> tuple[dict[str, Any], dict[str, Any]]:
     if _shorter(size) < 64:
         return jitter, jitter
     return jitter | {"blur": 1.0}, jitter | {"blur": 0.1, "solarize": 0.2}
+
+
+def _patch_for(size: _Size) -> int:
+    "Patches, px, of which at least six fit into a side that is not tiny."
+    return 4 if _shorter(size) < 64 else 8 if _shorter(size) < 128 else 16
 
 # %% ../../nbs/data/42_recipes.ipynb #one_view
 def one_view(
@@ -169,7 +174,8 @@ def target_blocks_view(
     size: _Size,  # px of the view, one number or (height, width)
     mean: Sequence[float],  # per channel, of values 0 to 1
     std: Sequence[float],  # per channel
-    patch_size: int | None = None,  # px of one entry of the masks; by default 16, below 64 px 4
+    patch_size: int
+    | None = None,  # px of one entry of the masks; 16, below 128 px 8, below 64 px 4
     num_targets: int = 4,  # blocks to be predicted
     block_scale: tuple[float, float] = (0.15, 0.2),  # share of the image in one block, from and to
     scale: _Range = None,  # of the area; by default (0.3, 1) for photographs, or the style's
@@ -177,9 +183,34 @@ def target_blocks_view(
 ) -> MultiView:
     "One view, and masks of a context and several blocks, [images, masks]: I-JEPA (Assran 2023, arXiv:2301.08243)."
     if patch_size is None:
-        patch_size = 4 if _shorter(size) < 64 else 16
+        patch_size = _patch_for(size)
     view = _view(style, size, mean, std, {"scale": (0.3, 1.0)}, strength=strength, scale=scale)
     return MultiView([Masked(view, TargetBlocks(patch_size, num_targets, tuple(block_scale)))])
+
+# %% ../../nbs/data/42_recipes.ipynb #masked_multi_crop
+def masked_multi_crop(
+    style: _Style,  # what is in the images, see `view_style`
+    size: _Size,  # px of the large views, one number or (height, width)
+    mean: Sequence[float],  # per channel, of values 0 to 1
+    std: Sequence[float],  # per channel
+    patch_size: int
+    | None = None,  # px of one entry of the masks; 16, below 128 px 8, below 64 px 4
+    ratio: tuple[float, float] = (0.1, 0.5),  # share of the patches to hide, from and to
+    mask_probability: float = 0.5,  # of an image to be hidden in part
+    num_local: int = 6,  # small views, whole
+    num_global: int = 2,  # large views, all with masks
+    local_size: _Size | None = None,  # px of the small views; this and the rest as in `multi_crop`
+    global_scale: _Range = None,  # of the area
+    local_scale: _Range = None,  # the same for small views
+    strength: _Strength = None,  # of colours, 0 none
+    asymmetric: bool = False,  # colours as in `asymmetric_views`
+) -> MultiView:
+    "Many crops, and masks of blocks for the large ones, [large…, small…, masks]: iBOT (Zhou 2021, arXiv:2111.07832), DINOv2."
+    scales = dict(global_scale=global_scale, local_scale=local_scale)
+    more = dict(local_size=local_size, strength=strength, asymmetric=asymmetric)
+    crops = multi_crop(style, size, mean, std, num_local, num_global, **scales, **more)
+    mask = RandomBlockMask(patch_size or _patch_for(size), tuple(ratio), mask_probability)
+    return MultiView([MaskedCrops(crops, mask, num_global)])
 
 # %% ../../nbs/data/42_recipes.ipynb #rotations
 def rotations(
@@ -244,6 +275,7 @@ _RECIPES = {
         masked_view,
         block_masked_view,
         target_blocks_view,
+        masked_multi_crop,
         rotations,
         patch_pairs,
         cluster_view,

@@ -17,6 +17,7 @@ from nenya_nb.data.colour import (
     RandomGrayscale,
     RandomSolarize,
 )
+from .fields import fields_view
 from .geometry import RandomResizedCrop, RandomRotation
 from .transforms import Compose, RandomHorizontalFlip
 
@@ -107,10 +108,11 @@ def shapes_view(
 
 # %% ../../nbs/data/40_views.ipynb #view_style
 def view_style(
-    style: str | Callable[..., Compose],  # "natural", "digits", "shapes", or a function like those
+    style: str | Callable[..., Compose],  # "natural", "digits", "shapes", "fields", or a function
 ) -> Callable[..., Compose]:
     "The function that makes views in a style. Raises ValueError for an unknown name."
     styles = {"natural": natural_view, "digits": digits_view, "shapes": shapes_view}
+    styles["fields"] = fields_view
     if not callable(style) and style not in styles:
         raise unknown_name("style", style, styles)
     return style if callable(style) else styles[style]

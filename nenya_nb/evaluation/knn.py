@@ -15,7 +15,7 @@ from torch import Tensor
 from .latents import extract_latents
 
 # %% ../../nbs/evaluation/10_knn.ipynb #nearest_neighbours
-_CHUNK = 2**25  # similarities held at once: 128 MiB in float32
+_CHUNK = 2**22  # similarities held at once by a CPU (its cache is small); by a GPU 16 times
 
 
 def nearest_neighbours(
@@ -35,7 +35,8 @@ def nearest_neighbours(
             f"nearest_neighbours: {k=}, but there are {len(features)} known images; choose 1 to that many."
         )
     known = F.normalize(features.float(), dim=1)
-    groups = F.normalize(query.float(), dim=1).split(max(_CHUNK // len(known), 1))
+    held = _CHUNK if known.device.type == "cpu" else 16 * _CHUNK
+    groups = F.normalize(query.float(), dim=1).split(max(held // len(known), 32))
     found = [(group @ known.T).topk(k) for group in groups]
     return torch.cat([top.values for top in found]), torch.cat([top.indices for top in found])
 

@@ -101,7 +101,8 @@ def _check(features: Tensor, targets: Tensor, which: str) -> None:
 
 def _scale(features: Tensor) -> tuple[Tensor, Tensor]:
     "Mean and spread of each feature; a feature that never changes has spread 1."
-    std, mean = torch.std_mean(features, dim=0, correction=0)
+    mean = features.mean(dim=0)
+    std = torch.linalg.vector_norm(features - mean, dim=0) / len(features) ** 0.5
     still = std <= 1e-6 * mean.abs() + torch.finfo(std.dtype).tiny
     return mean, std.masked_fill(still, 1)
 

@@ -1,0 +1,147 @@
+"""Full-scale recipes: each is complete, says where its number comes from, builds in full and makes a step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from nenya_nb.cli import main
+from nenya_nb.data import load_dataset
+from nenya_nb.evaluation import load_latents, partitions
+from nenya_nb.recipes import is_recipe, read_recipe, recipe_table
+
+FOLDER = Path(__file__).resolve().parent.parent / "nbs" / "recipes"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+TINY = """
+data: {name: digits, size: 16}
+splits: {pretrain: test}
+shape: [3, 16, 16]
+views: {type: two_views, strength: 0.2}
+algorithm: {type: SimCLR, backbone: {type: resnet_tiny}}
+fit: {epochs: 1, batch_size: 64, optimizer: {type: sgd, momentum: 0.5}, lr: 0.01, weight_decay: 1.0e-4}
+evaluate: {k: 5}
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return tmp_path / "tiny.yaml"
+
+
+def test_the_five_data_sets_have_recipes():
+    names = {path.stem.split("_")[0] for path in RECIPES}
+    assert names == {"cifar10", "stl10", "imagenette", "imagenet", "ocean"}
+    table = recipe_table([read_recipe(path) for path in RECIPES])
+    assert len(table.splitlines()) == len(RECIPES) + 2 and "| yes |" not in table
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_recipe_builds_in_full_and_makes_a_step(path):
+    recipe = read_recipe(path)
+    batch = {"imagenet_mocov2": 8}.get(recipe.name, 2 if recipe.shape[1] > 200 else 4)
+    history = recipe.trial(batch_size=batch)
+    steps, loss = history.columns()["loss"]
+    assert (
+        len(steps) == 1 and torch.isfinite(torch.tensor(loss[-1])) and history.state == "finished"
+    )
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_recipe_says_where_its_number_comes_from(path):
+    recipe, text = read_recipe(path), path.read_text()
+    assert {"title", "source", "expected", "hardware", "time", "measured_by_us"} == set(
+        recipe.about
+    )
+    assert recipe.about["measured_by_us"] is False and len(recipe.about["source"]) > 20
+    assert text.startswith("# ") and f"nbs/recipes/{path.name}" in text
+    assert {"epochs", "batch_size", "optimizer", "lr", "weight_decay"} <= set(recipe.fit)
+    notebooks = "".join(n.read_text() for n in FOLDER.glob("*.ipynb"))
+    assert path.stem in notebooks or path.stem.split("_")[0] in notebooks
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_recipe_asks_for_data_that_exist(path):
+    recipe = read_recipe(path)
+    for role in ("pretrain", "train", "test"):
+        with pytest.raises(FileNotFoundError):
+            options = {} if recipe.data["name"].endswith(".h5") else {"root": "/nowhere"}
+            recipe.data = recipe.data | options
+            recipe.load(role)
+
+
+def test_recipe_runs_with_its_settings(tiny, tmp_path):
+    history = read_recipe(tiny).run(tmp_path / "run", device="cpu", progress=False)
+    columns = history.columns()
+    assert len(columns["loss"][0]) == 355 // 64 and len(columns["knn"][0]) == 2
+    assert (tmp_path / "run" / "history.csv").exists() and max(columns["lr"][1]) <= 0.01
+
+
+def test_recipe_optimizer_takes_options(tiny):
+    seen = []
+    recipe = read_recipe(tiny)
+    recipe.evaluate = {}
+
+    class Look:
+        def on_end(self, run):
+            seen.append(run.optimizer.param_groups[0])
+
+    recipe.trial(callbacks=[Look()])
+    assert seen[0]["momentum"] == 0.5 and seen[0]["initial_lr"] == 0.01
+    assert seen[0]["weight_decay"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        ("shape:", "shap:", "Did you mean 'shape'"),
+        ("0.01", "1e-2", "write 1.0e-02 as a number"),
+        ("name: digits, ", "", "data has no name"),
+        ("algorithm: {type: SimCLR, backbone: {type: resnet_tiny}}", "", "no section 'algorithm'"),
+    ],
+)
+def test_recipe_errors_say_what_is_wrong(tiny, old, new, says):
+    tiny.write_text(TINY.replace(old, new))
+    with pytest.raises(ValueError, match=says):
+        read_recipe(tiny)
+
+
+def test_recipe_is_told_from_an_algorithm(tiny, tmp_path):
+    (tmp_path / "plain.yaml").write_text("type: SimCLR\nbackbone: {type: resnet_tiny}\n")
+    assert is_recipe(tiny) and not is_recipe(tmp_path / "plain.yaml")
+    assert read_recipe(yaml.safe_load(TINY)).data["size"] == 16
+    with pytest.raises(FileNotFoundError):
+        read_recipe(tmp_path / "nothing.yaml")
+
+
+def test_command_line_trains_a_recipe_and_writes_its_latents(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--config", "tiny.yaml", "--device", "cpu", "--out", "run"]) == 0
+    ask = "latents --weights run --config tiny.yaml --split train,test --device cpu".split()
+    assert main(ask) == 0
+    assert "train: Latents(1442 images, 128 features)" in capsys.readouterr().out
+    assert partitions("latents.h5") == {"train": (1442, 1442), "test": (355, 355)}
+    expected = load_dataset("digits", "test", size=16).targets
+    assert torch.equal(load_latents("latents.h5", "test").targets, expected)
+    other = "latents --weights run --device cpu".split()
+    for wrong, says in [
+        ([*other, "--data", "digits"], "from something else"),  # 32 px
+        (["latents", "--weights", "nothing"], "no weights at nothing"),
+        ([*other, "--backbone", "resnet18"], "does not fit this SimCLR"),
+        ([*other, "--algorithm", "simcl"], "Did you mean 'simclr'"),
+        ([*ask, "--split", "tset"], "Did you mean 'test'"),
+        ([*ask, "--layer", "bakbone", "--out", "b.h5"], "Did you mean 'backbone'"),
+    ]:
+        assert main(wrong) == 2
+        error = capsys.readouterr().err
+        assert says in error and len(error.strip().splitlines()) == 1, error
+    assert not (tmp_path / "b.h5").exists()
