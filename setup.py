@@ -13,6 +13,7 @@ setup(
     install_requires=lists["requirements"].split(),
     extras_require={
         "lab": lists["lab_requirements"].split(),
+        "umap": lists["umap_requirements"].split(),
         "dev": lists["dev_requirements"].split(),
     },
 )

@@ -47,11 +47,32 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=_positive, default=10, help="passes over the data (10)")
     train.add_argument("--batch-size", type=_positive, default=128, help="images per step (128)")
     train.add_argument("--lr", type=_positive_float, default=2e-3, help="learning rate (0.002)")
+    train.add_argument("--optimizer", choices=["adamw", "sgd", "lars"], default="adamw")
+    train.add_argument("--precision", choices=["no", "bf16", "fp16"], help="of matrix products")
+    train.add_argument("--accumulate", type=_positive, default=1, help="parts of a step (1)")
+    train.add_argument("--clip", type=_positive_float, help="largest norm of the gradient (any)")
+    train.add_argument("--compile", action="store_true", help="compile the network first")
+    train.add_argument("--keep-best", metavar="METRIC", help="keep its best checkpoint, e.g. knn")
+    train.add_argument("--log-with", metavar="TRACKER", help="tensorboard, wandb, … as well")
     train.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best at hand)")
     train.add_argument("--seed", type=int, default=0, help="random seed (0)")
     train.add_argument("--out", type=Path, help="run folder (runs/ALGORITHM-DATA)")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     train.set_defaults(run=_train)
+
+    latents = commands.add_parser("latents", help="write a trained network's features to HDF5")
+    latents.add_argument("--weights", type=Path, required=True, help="run folder, or .safetensors")
+    latents.add_argument("--config", type=Path, help="YAML or JSON of a recipe or an algorithm")
+    latents.add_argument("--algorithm", default="simclr", help="without --config: as for train")
+    latents.add_argument("--backbone", default="resnet_tiny", help="without --config: as for train")
+    latents.add_argument("--data", help="name, folder or .h5 file (the recipe's, else digits)")
+    latents.add_argument("--split", default="train", help="one or more: train,test (train)")
+    latents.add_argument("--layer", help="a layer's output instead of the features")
+    latents.add_argument("--batch-size", type=_positive, default=256, help="images at once (256)")
+    latents.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best at hand)")
+    latents.add_argument("--out", type=Path, default=Path("latents.h5"), help="file (latents.h5)")
+    latents.add_argument("--restart", action="store_true", help="do not go on with an old file")
+    latents.set_defaults(run=_latents)
 
     models = commands.add_parser("models", help="list the backbones")
     models.add_argument("pattern", nargs="?", default="*", help="for example 'resnet*' or 'timm:*'")
@@ -140,28 +161,23 @@ def _shapes(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    "Trains, shows a progress bar, and writes history.csv, curves.png and checkpoints."
+    "Trains, shows a progress bar, and writes history.csv, curves.png and checkpoints; alone or launched."
+    if arguments.config and (recipe := _recipe(arguments.config)):
+        return _train_recipe(recipe, arguments)
     from nenya_nb import models
-    from nenya_nb.core import seed_everything, unknown_name
+    from nenya_nb.core import rank, seed_everything
     from nenya_nb.data import load_dataset
     from nenya_nb.evaluation import KNNMonitor
     from nenya_nb.training import fit
 
-    algorithms = {
-        name.lower(): value
-        for name, value in vars(models).items()
-        if isinstance(value, type) and issubclass(value, models.Algorithm)
-        if value is not models.Algorithm
-    }
-    if arguments.algorithm.lower() not in algorithms:
-        raise unknown_name("algorithm", arguments.algorithm, algorithms)
+    kind = _algorithm_class(arguments.algorithm)
     train, test = (load_dataset(arguments.data, split=split) for split in ("train", "test"))
     seed_everything(arguments.seed)
     if arguments.config:
         algorithm = models.build(arguments.config)
     else:
         backbone = models.get_backbone(arguments.backbone, in_channels=train.images.shape[1])
-        algorithm = algorithms[arguments.algorithm.lower()](backbone)
+        algorithm = kind(backbone)
     kind = type(algorithm).__name__.lower()
     out = arguments.out or Path("runs") / f"{kind}-{train.name}"
     history = fit(
@@ -170,6 +186,13 @@ def _train(arguments: argparse.Namespace) -> int:
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
         lr=arguments.lr,
+        optimizer=arguments.optimizer,
+        precision=arguments.precision,
+        accumulate=arguments.accumulate,
+        clip=arguments.clip,
+        compile=arguments.compile,
+        keep_best=arguments.keep_best,
+        log_with=arguments.log_with,
         device=arguments.device,
         seed=arguments.seed,
         callbacks=[KNNMonitor(train, test)],
@@ -177,5 +200,103 @@ def _train(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         progress=True,
     )
-    print(f"{history}\nWritten to {out}: history.csv, curves.png, checkpoints")
+    if rank() == 0:
+        print(f"{history}\nWritten to {out}: history.csv, curves.png, checkpoints")
     return 0
+
+
+def _algorithm_class(name: str) -> type:
+    "An algorithm by its name, in any case."
+    from nenya_nb import models
+    from nenya_nb.core import unknown_name
+
+    algorithms = {
+        name.lower(): value
+        for name, value in vars(models).items()
+        if isinstance(value, type) and issubclass(value, models.Algorithm)
+        if value is not models.Algorithm
+    }
+    if name.lower() not in algorithms:
+        raise unknown_name("algorithm", name, algorithms)
+    return algorithms[name.lower()]
+
+
+def _recipe(path: Path):
+    "The recipe in a file; None if the file holds an algorithm alone."
+    from nenya_nb.recipes import is_recipe, read_recipe
+
+    return read_recipe(path) if is_recipe(path) else None
+
+
+def _train_recipe(recipe, arguments: argparse.Namespace) -> int:
+    "Trains as a recipe says; only the place, the device and the seed come from the command line."
+    out = arguments.out or Path("runs") / recipe.name
+    where = dict(device=arguments.device, seed=arguments.seed, resume=arguments.resume)
+    history = recipe.run(out, progress=True, **where)
+
+    from nenya_nb.core import rank
+
+    if rank() == 0:
+        print(f"{history}\nWritten to {out}: history.csv, curves.png, checkpoints")
+    return 0
+
+
+def _latents(arguments: argparse.Namespace) -> int:
+    "Streams the features of each split to a partition of the file; goes on where it was interrupted."
+    from nenya_nb import models
+    from nenya_nb.core import pick_device
+    from nenya_nb.data import load_dataset
+    from nenya_nb.evaluation import extract_latents
+
+    weights, parts = _weights(arguments.weights), arguments.split.split(",")
+    recipe = _recipe(arguments.config) if arguments.config else None
+    options = {} if arguments.data or not recipe else dict(recipe.data)
+    name = arguments.data or options.pop("name", "digits")
+    data = {part: load_dataset(name, part, **options) for part in parts}
+    if recipe:
+        model = recipe.build()
+    elif arguments.config:
+        model = models.build(arguments.config)
+    else:
+        channels = data[parts[0]].images.shape[1]
+        backbone = models.get_backbone(arguments.backbone, in_channels=channels)
+        model = _algorithm_class(arguments.algorithm)(backbone)
+    _load_weights(model, weights)
+    for part, images in data.items():
+        place = dict(path=arguments.out, partition=part, resume=not arguments.restart)
+        device = pick_device(arguments.device)
+        found = extract_latents(
+            model, images, arguments.batch_size, device, layer=arguments.layer, **place
+        )
+        print(f"{part}: {found}")
+    print(f"Written to {arguments.out}")
+    return 0
+
+
+def _weights(path: Path) -> Path:
+    "The file of weights at a path: of a run's newest checkpoint, in a folder, or the path itself."
+    from nenya_nb.training import latest_checkpoint
+
+    if (path / "checkpoints").is_dir():
+        path = latest_checkpoint(path / "checkpoints") or path
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"there are no weights at {file}; give a run folder of `train`")
+    return file
+
+
+def _load_weights(model, file: Path) -> None:
+    "Loads all weights; raises ValueError when they are those of another network."
+    from nenya_nb.models.backbones.pretrained import read_weights
+
+    try:
+        model.load_state_dict(read_weights(file))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(
+            f"{file.name} does not fit this {type(model).__name__} ({reason} …); give the --config that it was trained with"
+        ) from None
+
+
+if __name__ == "__main__":  # accelerate launch -m nenya_nb.cli train …
+    sys.exit(main())

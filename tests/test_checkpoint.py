@@ -2,11 +2,9 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from nenya_nb.core import seed_everything
 from nenya_nb.training import (
     History,
+    best_checkpoint,
     fit,
     latest_checkpoint,
     load_checkpoint,
@@ -144,7 +143,8 @@ def test_resume_keeps_a_changed_learning_rate(tmp_path):
     )
     resumed = fit(algorithm(1), loader(), epochs=3, resume=True, checkpoint_dir=tmp_path, **QUIET)
     assert losses(resumed) == expected and resumed.control.lr_scale == 0.5
-    assert [event["kind"] for event in resumed.events] == ["lr", "stop", "resume"]
+    kinds = [event["kind"] for event in resumed.events]
+    assert kinds == ["lr", "checkpoint", "stop", "checkpoint", "resume", *["checkpoint"] * 2]
 
 
 def test_resume_tells_watchers_the_whole_curve(tmp_path):
@@ -250,7 +250,9 @@ def test_state_loads_with_weights_only_and_model_as_safetensors(tmp_path):
 
     path = fit_path(tmp_path)
     state = torch.load(path / "state.pt", weights_only=True)
-    assert set(state) == {"extra", "optimizer", "clock", "batches", "rng", "lr_scale", "history"}
+    expected = "extra optimizer engine clock processes lr_scale history"
+    assert set(state) == set(expected.split())
+    assert [set(own) for own in state["processes"]] == [{"batches", "rng"}]
     assert "queue" in load_file(path / "model.safetensors")
 
 
@@ -315,6 +317,37 @@ def test_run_goes_on_behind_a_damaged_checkpoint(tmp_path):
             )
             == expected
         )
+
+
+def test_the_best_checkpoint_stays_and_is_named_in_an_event(tmp_path):
+    scores = iter([0.3, 0.9, 0.5, 0.6, 0.7])
+
+    def measure(run):
+        run.history.log(run.clock.step, {"knn": next(scores)})
+
+    options = dict(checkpoint_dir=tmp_path, keep_checkpoints=1, keep_best="knn", **QUIET)
+    fit(algorithm(), loader(), epochs=4, callbacks=[measure], **options)
+    folder = tmp_path / "checkpoints"
+    kept = sorted(path.name for path in folder.iterdir())
+    assert kept == ["step_00000010", "step_00000020"]
+    assert best_checkpoint(folder, "knn").name == "step_00000010"
+    history = fit(
+        algorithm(), loader(), epochs=5, callbacks=[measure], **options | {"resume": True}
+    )
+    kept = sorted(path.name for path in folder.iterdir())
+    assert kept == ["step_00000010", "step_00000025"]
+    texts = [event["text"] for event in history.events if event["kind"] == "checkpoint"]
+    assert texts[1] == "step 10, knn 0.9" and len(texts) == 5
+
+
+def test_the_best_loss_is_the_smallest_and_is_a_mean(tmp_path):
+    history = fit(
+        algorithm(), loader(), epochs=4, checkpoint_dir=tmp_path, keep_best="loss", **QUIET
+    )
+    means = torch.tensor(losses(history)).reshape(4, 5).mean(1)
+    best = best_checkpoint(tmp_path / "checkpoints", "loss")
+    assert best.name == f"step_{5 * (1 + means.argmin().item()):08d}"
+    assert best_checkpoint(tmp_path / "checkpoints", "knn") is None
 
 
 def test_no_checkpoint_at_all_is_none(tmp_path):
@@ -401,37 +434,9 @@ def in_child(function):
     return os.WIFSIGNALED(status)
 
 
-def test_run_killed_at_random_moments_ends_with_the_same_losses(tmp_path):
-    process = subprocess.run(
-        [sys.executable, __file__, "kill", tmp_path], timeout=120, capture_output=True, text=True
-    )
-    assert process.returncode == 0, process.stderr
-    kills, expected, found = json.loads(process.stdout.splitlines()[-1])
-    assert kills and found == expected
-
-
-def kill_often(folder):
-    "Trains in child processes, of which the first four are killed after random times."
-    epochs, dice, kills = 12, random.Random(0), 0
-    options = dict(epochs=epochs, checkpoint_dir=folder, resume=True, **QUIET)
-    expected = losses(fit(algorithm(width=8000), loader(), epochs=epochs, **QUIET))
-    for attempt in range(4):
-        child = os.fork()
-        if child == 0:
-            fit(algorithm(attempt, width=8000), loader(), **options)
-            os._exit(0)
-        time.sleep(dice.uniform(0.1, 0.4))
-        os.kill(child, signal.SIGKILL)
-        kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
-    print(json.dumps([kills, expected, losses(fit(algorithm(9, width=8000), loader(), **options))]))
-
-
 if __name__ == "__main__":
-    command, folder = sys.argv[1], Path(sys.argv[2])
-    if command == "resume":
-        history = fit(
-            algorithm(seed=123), loader(), epochs=4, checkpoint_dir=folder, resume=True, **QUIET
-        )
-        (folder / "losses.json").write_text(json.dumps(losses(history)))
-    else:
-        kill_often(folder)
+    folder = Path(sys.argv[2])
+    history = fit(
+        algorithm(seed=123), loader(), epochs=4, checkpoint_dir=folder, resume=True, **QUIET
+    )
+    (folder / "losses.json").write_text(json.dumps(losses(history)))

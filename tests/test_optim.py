@@ -170,3 +170,138 @@ def test_tokens_and_positions_do_not_decay(library):
     spared = {id(p) for p in no_decay["params"]}
     assert id(vit.cls_token) in spared and id(vit.pos_embed) in spared
     assert id(vit.head.weight) in {id(p) for p in decay["params"]}
+
+
+# ---- layer by layer
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "resnet50"])
+def test_layer_decay_gives_timms_rates(name):
+    import timm
+    from timm.optim import param_groups_layer_decay
+
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    theirs = param_groups_layer_decay(
+        model, 0.05, no_weight_decay_list=getattr(model, "no_weight_decay", set)(), layer_decay=0.75
+    )
+    ours = parameter_groups(model, 0.05, layer_decay=0.75)
+
+    def settings(groups):
+        return {
+            id(p): (round(g.get("lr_scale", 1.0), 9), g["weight_decay"])
+            for g in groups
+            for p in g["params"]
+        }
+
+    assert settings(ours) == settings(theirs)
+
+
+@pytest.mark.parametrize("kind", ["ResNet", "VisionTransformer"])
+def test_layer_decay_of_an_algorithm_counts_the_layers_of_its_backbone(kind):
+    from nenya_nb.models import SimCLR, VisionTransformer, resnet_tiny
+
+    backbone = (
+        resnet_tiny() if kind == "ResNet" else VisionTransformer(32, 8, 0, embed_dim=12, depth=3)
+    )
+    model = SimCLR(backbone)
+    optimizer = build_optimizer("adamw", model, lr=1.0, layer_decay=0.5)
+    assert set_learning_rate(optimizer, Clock(10, 1)) == 1.0  # the first group is the uppermost
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert {rates[id(p)] for p in model.neck.parameters()} == {1.0}
+    stem = backbone.conv1 if kind == "ResNet" else backbone.patch_embed
+    blocks = 2 if kind == "VisionTransformer" else None
+    lowest = min(rates.values())
+    assert {rates[id(p)] for p in stem.parameters()} == {lowest}
+    if blocks:
+        assert rates[id(backbone.blocks[2].mlp.fc1.weight)] == 0.5 and lowest == 0.5**4
+
+
+def test_layer_decay_without_layers_is_refused():
+    with pytest.raises(ValueError, match="tell of no blocks"):
+        parameter_groups(nn.Linear(3, 3), 0.1, layer_decay=0.5)
+
+
+# ---- LARS
+
+
+def grown(make, seed=0, steps=5):
+    "Weights after some steps, with gradients that are the same for every optimizer."
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)
+    )
+    optimizer = make(model)
+    for _ in range(steps):
+        for p in model.parameters():
+            p.grad = torch.randn_like(p) * 3
+        optimizer.step()
+    return [p.detach() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("weight_decay", [1e-6, 0.1])
+def test_lars_equals_lightlys(weight_decay, nesterov):
+    from lightly.utils.lars import LARS as Theirs
+
+    options = dict(lr=0.5, momentum=0.9, nesterov=nesterov)
+
+    def theirs(model):
+        return Theirs(parameter_groups(model, weight_decay), **options)
+
+    def ours(model):
+        return build_optimizer("lars", model, weight_decay=weight_decay, **options)
+
+    for a, b in zip(grown(ours), grown(theirs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_lars_steps_are_a_part_of_the_weights_length_whatever_the_loss():
+    from nenya_nb.training import LARS
+
+    for scale in (1e-3, 1.0, 1e6):
+        p = nn.Parameter(torch.randn(8, 8))
+        before, p.grad = p.detach().clone(), scale * torch.randn(8, 8)
+        LARS([p], lr=2.0, weight_decay=0.0).step()
+        length = (p.detach() - before).norm() / before.norm()
+        assert length == pytest.approx(2.0 * 0.001, rel=1e-4)
+
+
+def test_lars_moves_zeros_and_skips_what_has_no_gradient():
+    from nenya_nb.training import LARS
+
+    zero, still = nn.Parameter(torch.zeros(3, 3)), nn.Parameter(torch.ones(3, 3))
+    zero.grad = torch.ones(3, 3)
+    optimizer = LARS([zero, still], lr=0.1)
+    optimizer.step(), optimizer.step()
+    assert (zero < 0).all()
+    assert (still == 1).all() and still not in optimizer.state
+    with pytest.raises(ValueError, match="momentum is -1"):
+        LARS([zero], momentum=-1)
+
+
+def test_lars_state_survives_a_reload():
+    from nenya_nb.training import LARS
+
+    def two():
+        torch.manual_seed(1)
+        p = nn.Parameter(torch.randn(4, 4))
+        return p, LARS([p], lr=1.0)
+
+    (a, first), (b, second) = two(), two()
+    for p, optimizer in ((a, first), (b, second)):
+        p.grad = torch.ones(4, 4)
+        optimizer.step()
+    c, third = two()
+    c.data.copy_(b.data)
+    third.load_state_dict(second.state_dict())
+    for p, optimizer in ((a, first), (c, third)):
+        p.grad = torch.eye(4)
+        optimizer.step()
+    assert torch.equal(a, c)
+
+
+def test_lr_for_grows_with_the_batch():
+    from nenya_nb.training import lr_for
+
+    assert lr_for(256) == 0.3 and lr_for(4096, base=0.3) == pytest.approx(4.8)

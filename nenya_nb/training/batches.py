@@ -11,58 +11,137 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler
+
+# %% ../../nbs/training/25_batches.ipynb #OwnRows
+class _OwnRows:
+    "The part of each batch of row numbers that one process has to load."
+
+    def __init__(self, sampler: Any, rank: int, count: int, seed: int):
+        self.sampler, self.rank, self.count = sampler, rank, count
+        self.order = torch.Generator().manual_seed(seed)  # alike in all processes
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = _with_stream(self.order, iter, self.sampler)
+        while (batch := _with_stream(self.order, next, rows, None)) is not None:
+            yield _own_part(list(batch), self.rank, self.count)
+
+
+def _own_part(
+    rows: Any,  # of a whole batch: a tensor or a list
+    rank: int,  # which process
+    count: int,  # of how many
+) -> Any:
+    """One process's rows of a batch, as many as every other's; rows that cannot be divided are left out.
+
+    Raises ValueError when there are fewer rows than processes."""
+    size = len(rows) // count
+    if size == 0:
+        raise ValueError(f"fit: a batch of {len(rows)} cannot be divided among {count} processes.")
+    return rows[rank * size : (rank + 1) * size]
+
+
+def _with_stream(stream: torch.Generator, function: Any, *arguments: Any) -> Any:
+    "Calls a function while torch's global CPU generator is this stream."
+    outside = torch.get_rng_state()
+    torch.set_rng_state(stream.get_state())
+    try:
+        return function(*arguments)
+    finally:
+        stream.set_state(torch.get_rng_state())
+        torch.set_rng_state(outside)
+
+# %% ../../nbs/training/25_batches.ipynb #shard
+def _shard(loader: Any, rank: int, count: int, seed: int) -> tuple[Any, _OwnRows | None, bool]:
+    "A loader of one process's rows, the sampler that divides them, and whether batches still have to be divided."
+    if count == 1 or isinstance(getattr(loader, "sampler", None), DistributedSampler):
+        return loader, None, False
+    if hasattr(loader, "shard"):
+        loader.shard(rank, count)
+        return loader, None, False
+    if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+        return loader, None, True
+    rows = _OwnRows(loader.batch_sampler, rank, count, seed)
+    names = "dataset num_workers collate_fn pin_memory timeout worker_init_fn"
+    names += " multiprocessing_context prefetch_factor persistent_workers"
+    options = {name: getattr(loader, name) for name in names.split()}
+    return DataLoader(batch_sampler=rows, **options), rows, False
 
 # %% ../../nbs/training/25_batches.ipynb #Batches
 class Batches:
     """Reads (views, targets) from a loader, moves them to the device, and can start in the middle of an epoch.
 
-    Exact for loaders with `state_dict()`/`load_state_dict()` at epoch boundaries and for torch DataLoaders whose randomness
-    comes from torch (not from persistent workers, whose generators nobody can read)."""
+    Its length is the number of steps in an epoch. Exact for loaders with `state_dict()`/`load_state_dict()` at epoch
+    boundaries and for torch DataLoaders whose randomness comes from torch (not from persistent workers, whose generators
+    nobody can read). Of several processes each gets its rows of every batch."""
 
     def __init__(
         self,
         loader: Any,  # has a length, gives (views, targets); views: a list of tensors or one
         device: torch.device,  # where the batches go
         seed: int = 0,  # of the random stream, for loaders without a state
+        *,
+        parts: int = 1,  # batches of one step
+        rank: int = 0,  # which process this is
+        count: int = 1,  # of how many that train together
     ):
-        self.loader, self.device = loader, device
+        self.loader, self.rows, self.divide = _shard(loader, rank, count, seed)
+        self.device, self.parts, self.rank, self.count = device, parts, rank, count
         self.resumable = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
         self.generator = getattr(loader, "generator", None)  # a DataLoader may have one
-        self.stream = torch.Generator().manual_seed(seed)
+        own = rank if self.rows else 0  # views of its own only where the order has another stream
+        self.stream = torch.Generator().manual_seed(seed + own)
         self.start = self._state()
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return len(self.loader) // self.parts
 
     def epoch(
         self,
-        skip: int = 0,  # batches of this epoch that are done already
+        skip: int = 0,  # steps of this epoch that are done already
     ) -> Iterator[tuple[list[Tensor], Any]]:
-        """The batches of one epoch from number `skip` on, as (list of view tensors, targets) on the device.
+        """The batches of one epoch, from step number `skip` on, as (list of view tensors, targets) on the device.
 
         Raises RuntimeError when the loader gives fewer batches than its length says."""
         self.start = self._state()
-        iterator, length = self._draw(iter, self.loader), len(self)
-        for done in range(length):
+        iterator = self._draw(iter, self.loader)
+        for done in range(len(self) * self.parts):
             batch = self._draw(next, iterator, None)
             if batch is None:
                 raise RuntimeError(
-                    f"fit: the loader has length {length} but gave only {done} batches."
+                    f"fit: the loader has length {len(self.loader)} but gave only {done} batches."
                 )
-            if done >= skip:
+            if done >= skip * self.parts:
                 yield self._to_device(batch)
+
+    def steps(
+        self,
+        skip: int = 0,  # steps of this epoch that are done already
+    ) -> Iterator[list[tuple[list[Tensor], Any]]]:
+        "The same, as one list for each step: of `parts` batches."
+        step = []
+        for batch in self.epoch(skip):
+            step.append(batch)
+            if len(step) == self.parts:
+                yield step
+                step = []
 
     def state_dict(self, boundary: bool) -> dict[str, Any]:
         "Where the epoch being read began, or, at an epoch's boundary, where the next one will begin."
         return self._state() if boundary else self.start
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        "Sets the loader back to the start of an epoch; continue with `epoch(skip=…)`."
+        "Sets the loader back to the start of an epoch; continue with `epoch` or `steps(skip=…)`."
         self.stream.set_state(state["stream"])
         if self.resumable:
             self.loader.load_state_dict(state["loader"])
         elif self.generator is not None:
             self.generator.set_state(state["generator"])
+        if self.rows and "order" in state:
+            self.rows.order.set_state(state["order"])
         self.start = state
 
     def _state(self) -> dict[str, Any]:
@@ -71,19 +150,15 @@ class Batches:
             state["loader"] = self.loader.state_dict()
         elif self.generator is not None:
             state["generator"] = self.generator.get_state()
+        if self.rows:
+            state["order"] = self.rows.order.get_state()
         return state
 
     def _draw(self, function: Any, *arguments: Any) -> Any:
         "Calls a function while torch's global CPU generator is this loader's stream."
         if self.resumable:
             return function(*arguments)
-        outside = torch.get_rng_state()
-        torch.set_rng_state(self.stream.get_state())
-        try:
-            return function(*arguments)
-        finally:
-            self.stream.set_state(torch.get_rng_state())
-            torch.set_rng_state(outside)
+        return _with_stream(self.stream, function, *arguments)
 
     def _to_device(self, batch: Any) -> tuple[list[Tensor], Any]:
         if not (isinstance(batch, tuple | list) and len(batch) == 2):
@@ -96,10 +171,13 @@ class Batches:
             raise TypeError(
                 f"fit: views are {_describe(views)}, expected tensors (B, C, H, W); convert images first."
             )
+        if self.divide:
+            views = [_own_part(view, self.rank, self.count) for view in views]
+            targets = _own_part(targets, self.rank, self.count)
         views = [view.to(self.device, non_blocking=True) for view in views]
-        return views, targets.to(self.device, non_blocking=True) if isinstance(
-            targets, Tensor
-        ) else targets
+        if isinstance(targets, Tensor):
+            targets = targets.to(self.device, non_blocking=True)
+        return views, targets
 
 
 def _describe(thing: Any) -> str:

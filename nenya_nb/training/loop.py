@@ -21,14 +21,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core import Clock, pick_device, seed_everything
+from ..core import Clock, seed_everything
 from .checkpoint import latest_checkpoint
 from .control import graceful_sigint
+from .engine import Engine
 from .history import History
 from .monitor import Monitor
 from .optim import build_optimizer
+from .processes import Processes
 from .run import Run
 from .tables import write_atomic
+from .trackers import track
 
 # %% ../../nbs/training/50_loop.ipynb #execute
 def _execute(run: Run, monitor: bool, directory: Path | None) -> None:
@@ -38,16 +41,18 @@ def _execute(run: Run, monitor: bool, directory: Path | None) -> None:
     try:
         run.algorithm.train()
         run.optimizer.zero_grad()
-        with Monitor(history, run.device) if monitor else nullcontext():
+        with Monitor(history, run.device) if monitor and run.main else nullcontext():
             with graceful_sigint(run.control):
                 run.train()
         finished = run.clock.step >= run.clock.total_steps
         if not finished:
             history.state = "stopping"
             history.event("stop", f"after {run.clock.step} of {run.clock.total_steps} steps")
-        run.report()
+        if run.main:
+            run.report()
         run.save()
         run.call("on_end")
+        run.processes.wait()
         ending = "finished" if finished else "stopped"
     except BaseException as error:
         history.error = error
@@ -59,7 +64,7 @@ def _execute(run: Run, monitor: bool, directory: Path | None) -> None:
             module.training = mode
         try:
             history.flush(check=False)
-            if directory is not None:
+            if directory is not None and run.main:
                 history.to_csv(directory / "history.csv")
                 history.plot(directory / "curves.png")
         finally:
@@ -121,6 +126,7 @@ def _write_config(directory: Path, run: Run, settings: dict[str, Any]) -> None:
         "steps_per_epoch": run.clock.steps_per_epoch,
         "from_step": run.clock.step,
         "device": str(run.device),
+        "processes": run.processes.count,
         "settings": settings,
         "versions": {
             "nenya_nb": sys.modules["nenya_nb"].__version__,
@@ -132,14 +138,22 @@ def _write_config(directory: Path, run: Run, settings: dict[str, Any]) -> None:
 
 # %% ../../nbs/training/50_loop.ipynb #make_loader
 def _make_loader(
-    data: Any, algorithm: nn.Module, batch_size: int, device: torch.device, seed: int
+    data: Any,
+    algorithm: nn.Module,
+    batch_size: int,
+    accumulate: int,
+    device: torch.device,
+    seed: int,
 ) -> Any:
     "The loader of one of our data sets, with the views and targets that the algorithm wants; or the iterable itself."
     if hasattr(data, "loader"):
         recipe = getattr(algorithm, "views", "two_views")
         targets = getattr(algorithm, "targets", "classes")
         more = {} if targets == "classes" else {"targets": targets}
-        data = data.loader(batch_size=batch_size, recipe=recipe, device=device, seed=seed, **more)
+        if batch_size < accumulate:
+            raise ValueError(f"fit: {batch_size=} cannot be made of {accumulate=} parts.")
+        size = batch_size // accumulate
+        data = data.loader(batch_size=size, recipe=recipe, device=device, seed=seed, **more)
     elif isinstance(data, torch.utils.data.Dataset) or not (
         hasattr(data, "__iter__") and hasattr(data, "__len__")
     ):
@@ -147,9 +161,10 @@ def _make_loader(
             f"fit: data is a {type(data).__name__}; expected a data set of nenya_nb.data, or an iterable with a length "
             f"that gives (views, targets), such as torch's DataLoader around your own data set."
         )
-    if not len(data):
+    if len(data) < accumulate:
         raise ValueError(
-            f"fit: the loader is empty, it gives no batch of {batch_size}; use a smaller batch_size."
+            f"fit: the loader gives {len(data)} batches, not the {accumulate} that make a step; "
+            f"it is empty or too short, use a smaller batch_size."
         )
     return data
 
@@ -173,22 +188,33 @@ def fit(
     data: Any,  # a data set of ours, or any iterable with a length that gives (views, targets)
     epochs: int = 10,  # passes over the data, at least 1
     *,
-    batch_size: int = 128,  # images per step; ignored when `data` makes the batches
+    batch_size: int = 128,  # images per step, of all processes; ignored when `data` makes the batches
     lr: float | None = None,  # peak learning rate; None takes the optimizer's default
-    optimizer: str | torch.optim.Optimizer = "adamw",  # "adamw", "sgd", or a torch optimizer
+    optimizer: str
+    | torch.optim.Optimizer = "adamw",  # "adamw", "sgd", "lars", or a torch optimizer
     weight_decay: float | tuple[float, float] | None = None,  # of weights; (first, last) grows
+    layer_decay: float
+    | None = None,  # factor on the learning rate from each layer to the one below
     warmup_epochs: float = 1,  # straight rise of the learning rate, at most a tenth of the run
+    clip: float | None = None,  # largest norm of the gradient, which is logged; None: any
+    accumulate: int = 1,  # parts of a step whose gradients add up: less memory
+    precision: str | None = None,  # "no", "bf16", "fp16"; None: as the launcher says, else "no"
+    compile: bool | str = False,  # torch.compile, or its mode
+    channels_last: bool = False,  # images and weights as (B, H, W, C) in memory
+    sync_batchnorm: bool = False,  # on several GPUs: BatchNorm over the whole batch
     device: torch.device | str | None = None,  # None takes the best at hand
     seed: int | None = 0,  # of everything random in the run; None lets each run be different
     callbacks: Iterable[Any] = (),  # objects with on_… methods, or functions
     checkpoint_dir: str | os.PathLike | None = None,  # for all files of the run; None writes none
     checkpoint_every: int = 1,  # epochs between two checkpoints
     keep_checkpoints: int = 2,  # how many of the newest stay
+    keep_best: str | None = None,  # a metric, "knn": the checkpoint where it was best stays too
     resume: bool = False,  # continue the run in `checkpoint_dir`, if there is one
     background: bool = False,  # train in a thread and return at once
     history: History | None = None,  # record here, for example one that a widget already watches
     progress: bool | str = "auto",  # a line of text; "auto": when nothing else watches the history
     monitor: bool = True,  # sample the machine's gauges once a second
+    log_with: Any = None,  # "tensorboard", "wandb", … or a tracker of Accelerate's, or several
     check_finite: bool = True,  # fail when the loss is nan or infinite
 ) -> History:
     """Trains an algorithm and returns the history of the run.
@@ -196,14 +222,17 @@ def fit(
     Ctrl-C, ■ or `history.control.stop()` end it after the current step; `resume=True` takes it up again exactly there.
     A `checkpoint_dir` gets config.json, history.csv, curves.png and checkpoints/. The algorithm stays on `device`.
 
+    Started by `accelerate launch`, `torchrun` or `launch`, the processes divide each batch and learn what one would.
+    With `accumulate`, a contrastive loss and BatchNorm see the parts one by one.
+
     Raises ValueError and TypeError for arguments that cannot work, FloatingPointError when the loss is not finite. With
     `background=True`, errors during training wait in `history.error` and for `history.join()`."""
     given = {k: v for k, v in locals().items() if k not in ("history", "callbacks")}
     settings = {k: v for k, v in given.items() if isinstance(v, int | float | str | tuple | None)}
     _check_algorithm(algorithm)
-    if epochs < 1 or batch_size < 1 or checkpoint_every < 1:
+    if min(epochs, batch_size, checkpoint_every, accumulate) < 1:
         raise ValueError(
-            f"fit: {epochs=}, {batch_size=}, {checkpoint_every=}; each must be at least 1."
+            f"fit: {epochs=}, {batch_size=}, {checkpoint_every=}, {accumulate=}; each must be at least 1."
         )
     if resume and checkpoint_dir is None:
         raise ValueError("fit: resume=True needs the checkpoint_dir of the run to continue.")
@@ -219,32 +248,40 @@ def fit(
             f"fit: {directory} holds a run already; resume=True continues it, or choose a new directory."
         )
 
-    device = pick_device(device)
-    if seed is None:
-        seed = int(torch.randint(2**31, ()))
-    else:
-        seed_everything(seed)
-    loader = _make_loader(data, algorithm.to(device), batch_size, device, seed)
+    processes = Processes(device)
+    seed = processes.share(int(torch.randint(2**31, ())) if seed is None else seed)
+    if given["seed"] is not None or processes.count > 1:
+        seed_everything(seed + processes.rank)
+    algorithm.to(processes.device)
+    loader = _make_loader(data, algorithm, batch_size, accumulate, processes.device, seed)
     if isinstance(optimizer, str):
-        optimizer = build_optimizer(optimizer, algorithm, lr, weight_decay)
-    clock = Clock(steps_per_epoch=len(loader), epochs=epochs)
+        optimizer = build_optimizer(optimizer, algorithm, lr, weight_decay, layer_decay)
+    how = dict(precision=precision, accumulate=accumulate, clip=clip)
+    how |= dict(compile=compile, channels_last=channels_last, sync_batchnorm=sync_batchnorm)
+    engine = Engine(algorithm, optimizer, processes, **how)
+    clock = Clock(steps_per_epoch=len(loader) // accumulate, epochs=epochs)
     warmup_steps = min(round(warmup_epochs * clock.steps_per_epoch), clock.total_steps // 10)
-    where = dict(checkpoints=checkpoints, checkpoint_every=checkpoint_every, keep=keep_checkpoints)
+    where = dict(checkpoints=checkpoints, checkpoint_every=checkpoint_every)
+    where |= dict(keep=keep_checkpoints, keep_best=keep_best)
     run = Run(
-        algorithm, optimizer, loader, clock, history, device, warmup_steps, callbacks, seed, **where
+        algorithm, optimizer, loader, clock, history, engine, warmup_steps, callbacks, seed, **where
     )
     history.check_finite = check_finite
     history.start_run(clock.steps_per_epoch, epochs)
     try:
-        if resume and (path := latest_checkpoint(checkpoints)):
+        found = latest_checkpoint(checkpoints) if resume and run.main else None
+        if path := processes.share(found):
             run.restore(path)
-        if directory:
+        if directory and run.main:
             _write_config(directory, run, settings)
+        if log_with is not None and run.main:
+            track(history, log_with, directory or Path("runs"), settings)
         run.call("on_start")  # in the caller's thread: a widget appears below the right cell
     except BaseException as error:
         history.error, history.state = error, "failed"
         raise
     if progress is True or (progress == "auto" and not background and not history.watched):
-        _show_progress_line(history)
+        if run.main:
+            _show_progress_line(history)
     (_execute_in_thread if background else _execute)(run, monitor, directory)
     return history

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..core import Clock
 from .batches import Batches
 from .checkpoint import load_checkpoint, rng_state, save_checkpoint, set_rng_state
+from .engine import Engine
 from .history import History
 from .optim import set_learning_rate, set_weight_decay
 
@@ -66,6 +67,13 @@ def loss_of(
         f"computed from trainable parameters (is there a .mean() missing, or a .detach() too many?)."
     )
 
+# %% ../../nbs/training/45_run.ipynb #mean
+def _mean(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    "The losses of a step: of its only part, or the mean over the parts."
+    if len(found) == 1:
+        return found[0]
+    return {name: sum(part[name].detach() for part in found) / len(found) for name in found[0]}
+
 # %% ../../nbs/training/45_run.ipynb #Run
 class Run:
     """One training run, as callbacks see it: algorithm, optimizer, loader, history, clock, control, device.
@@ -79,23 +87,29 @@ class Run:
         loader: Any,  # gives (views, targets), has a length
         clock: Clock,  # how far the run is
         history: History,  # gets losses, learning rate, speed
-        device: torch.device,  # where the algorithm is and the batches go
+        engine: Engine,  # computes losses, gradients and updates
         warmup_steps: int = 0,  # straight rise of the learning rate
         callbacks: Iterable[Any] = (),  # objects with on_… methods, or functions
         seed: int = 0,  # of the loader's random stream
         checkpoints: Path | None = None,  # folder for checkpoints; None writes none
         checkpoint_every: int = 1,  # epochs between two checkpoints
-        keep: int = 2,  # checkpoints that stay
+        keep: int = 2,  # of the newest checkpoints
+        keep_best: str | None = None,  # a metric; the checkpoint where it was best stays too
     ):
         self.algorithm, self.optimizer, self.loader = algorithm, optimizer, loader
         self.clock, self.history, self.control = clock, history, history.control
-        self.device, self.warmup_steps = device, warmup_steps
-        self.batches = Batches(loader, device, seed)
-        self.callbacks = _sort_callbacks(callbacks)
-        self.checkpoints, self.checkpoint_every, self.keep = checkpoints, checkpoint_every, keep
+        self.engine, self.processes, self.device = engine, engine.processes, engine.device
+        self.main, self.warmup_steps = self.processes.main, warmup_steps
+        place = dict(rank=self.processes.rank, count=self.processes.count)
+        self.batches = Batches(loader, self.device, seed, parts=engine.accumulate, **place)
+        mine = [c for c in callbacks if self.main or getattr(c, "every_process", False)]
+        self.callbacks = _sort_callbacks(mine)
+        self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
+        self.keep, self.keep_best = keep, keep_best
         self._saved_step: int | None = None
         self._images, self._since = 0, time.perf_counter()
-        self._lr_scale = 1.0
+        self._stop, self._lr_scale = False, 1.0  # what all processes have agreed on
+        self._next_look, self._looked = 0, (clock.step, self._since)  # when they agree again
 
     def call(self, moment: str) -> None:
         "Calls the callbacks that have this `on_…` method."
@@ -112,19 +126,24 @@ class Run:
         "Calls a method of the algorithm, if it has it."
         return getattr(self.algorithm, method, lambda *_: None)(*arguments)
 
-    def step(self, views: list[Tensor], targets: Any) -> None:
-        "One optimizer step."
-        lr = set_learning_rate(self.optimizer, self.clock, self.warmup_steps, self.control.lr_scale)
+    def step(self, batches: list[tuple[list[Tensor], Any]]) -> None:
+        "One optimizer step, from one batch or from several that are accumulated."
+        lr = set_learning_rate(self.optimizer, self.clock, self.warmup_steps, self._lr_scale)
         set_weight_decay(self.optimizer, self.clock)
-        losses = self.algorithm(views, targets, mode="loss")
-        loss_of(losses).backward()
+        found = []
+        for views, targets in batches:
+            losses = self.engine.loss(views, targets, last=len(found) + 1 == len(batches))
+            self.engine.backward(loss_of(losses))
+            found.append(losses)
+            self._images += len(views[0])
+        self.engine.unscale()
         self.ask("before_step", self.clock)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        more = self.engine.update()
         self.clock.step += 1
         self.ask("after_step", self.clock)
-        self.history.log(self.clock.step, {**losses, "lr": lr})
-        self._images += len(views[0])
+        if self.main:
+            self.history.log(self.clock.step, {**_mean(found), **more, "lr": lr})
+        self.history.step = self.clock.step
         self.call("on_step")
 
     def train(self) -> None:
@@ -136,8 +155,8 @@ class Run:
                 for fresh in self.ask("on_epoch_start", self.loader, clock) or ():
                     self.optimizer.state.pop(fresh, None)  # momentum of what is no more
                 self.call_apart("on_epoch_start")
-            for views, targets in self.batches.epoch(skip=done):
-                self.step(views, targets)
+            for batches in self.batches.steps(skip=done):
+                self.step(batches)
                 if not self.may_go_on():
                     break
             if clock.step % epoch_length == 0:
@@ -147,28 +166,49 @@ class Run:
 
     def may_go_on(self) -> bool:
         "Between two steps: reports when it is time, waits while paused; False once a stop is requested."
+        if self.clock.step < self._next_look:
+            return not self._stop
+        if self.main and self.history.due():
+            self.report()
+        while self.processes.share(self.main and self._pausing()):
+            pass
+        orders = (self.control.stop_requested, self.control.lr_scale, self._plan_look())
+        self._stop, scale, self._next_look = self.processes.share(orders)
+        if scale != self._lr_scale:
+            self._lr_scale = scale
+            self.history.event("lr", f"learning rate × {scale:g}")
+        return not self._stop
+
+    def _pausing(self) -> bool:
+        "Waits a second at most; whether the run is still paused."
         control, history = self.control, self.history
-        if control.lr_scale != self._lr_scale:
-            self._lr_scale = control.lr_scale
-            history.event("lr", f"learning rate × {self._lr_scale:g}")
-        if history.due():
-            self.report()
         if control.paused and not control.stop_requested:
-            self.report()
-            history.state = "paused"
-            history.event("pause", "waiting for Resume or Stop")
-            control.wait_while_paused()
+            if history.state != "paused":
+                self.report()
+                history.state = "paused"
+                history.event("pause", "waiting for Resume or Stop")
+            control.wait_while_paused(1.0)
             self._since = time.perf_counter()
-            if not control.stop_requested:
-                history.state = "running"
-                history.event("resume")
-        return not control.stop_requested
+        elif history.state == "paused" and not control.stop_requested:
+            history.state = "running"
+            history.event("resume")
+        return control.paused and not control.stop_requested
+
+    def _plan_look(self) -> int:
+        "Alone: every step. With others: after about a tenth of a second, at the speed of the steps since the last look."
+        if self.processes.count == 1:
+            return 0
+        now, step = time.perf_counter(), self.clock.step
+        steps, seconds = step - self._looked[0], now - self._looked[1]
+        self._looked = (step, now)
+        return step + max(1, min(round(0.1 * steps / seconds), 2 * steps)) if steps else step + 1
 
     def report(self) -> None:
         "Logs the speed since the last report and flushes the history."
         now = time.perf_counter()
         if self._images and now - self._since > 0.05:  # a shorter time says nothing
-            self.history.log(self.clock.step, {"images_per_s": self._images / (now - self._since)})
+            speed = self.processes.count * self._images / (now - self._since)
+            self.history.log(self.clock.step, {"images_per_s": speed})
         self._images, self._since = 0, now
         self.history.flush()
 
@@ -176,18 +216,35 @@ class Run:
         "Writes a checkpoint of this moment, if the run keeps any and this one is not there yet."
         if self.checkpoints is None or self._saved_step == self.clock.step:
             return
-        self.report()  # completes the columns, and finds a nan before it is saved
+        if self.main:
+            self.report()  # completes the columns, and finds a nan before it is saved
         boundary = self.clock.step % self.clock.steps_per_epoch == 0
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "clock": {"step": self.clock.step, "steps_per_epoch": self.clock.steps_per_epoch},
-            "batches": self.batches.state_dict(boundary),
-            "rng": rng_state(self.device),
-            "lr_scale": self.control.lr_scale,
-            "history": self.history.state_dict(),
-        }
-        save_checkpoint(self.checkpoints, self.clock.step, self.algorithm, state, self.keep)
+        own = {"batches": self.batches.state_dict(boundary), "rng": rng_state(self.device)}
+        processes = self.processes.collect(own)
+        if self.main:
+            scores = self._scores()
+            note = "".join(f", {name} {value:.4g}" for name, value in scores.items())
+            self.history.event("checkpoint", f"step {self.clock.step}{note}")
+            state = {
+                "optimizer": self.optimizer.state_dict(),
+                "engine": self.engine.state_dict(),
+                "clock": {"step": self.clock.step, "steps_per_epoch": self.clock.steps_per_epoch},
+                "processes": processes,
+                "lr_scale": self._lr_scale,
+                "history": self.history.state_dict(),
+            }
+            place = (self.checkpoints, self.clock.step, self.algorithm, state)
+            save_checkpoint(*place, self.keep, scores, self.keep_best)
         self._saved_step = self.clock.step
+
+    def _scores(self) -> dict[str, float]:
+        "The metric that decides which checkpoint is best: its mean since the last checkpoint, if it was measured."
+        columns = self.history.columns()
+        if self.keep_best not in columns:
+            return {}
+        steps, values = columns[self.keep_best]
+        values = values[steps > (self._saved_step or -1)]
+        return {self.keep_best: float(values.mean())} if len(values) else {}
 
     def restore(
         self,
@@ -211,10 +268,16 @@ class Run:
             for remembered in ("initial_lr", "first_weight_decay"):
                 group.pop(remembered, None)
             group.update(setting)
+        self.engine.load_state_dict(state["engine"])
         self.clock.step = self._saved_step = state["clock"]["step"]
-        self.batches.load_state_dict(state["batches"])
+        own = state["processes"]
+        exact = len(own) == self.processes.count
+        self.batches.load_state_dict(own[self.processes.rank if exact else 0]["batches"])
         self.control.set_lr_scale(state["lr_scale"])
         self._lr_scale = state["lr_scale"]
-        self.history.load_state_dict(state["history"])
-        self.history.event("resume", f"from {path.name}")
-        set_rng_state(state["rng"])
+        if self.main:
+            self.history.load_state_dict(state["history"])
+            note = "" if exact else f", which {len(own)} process(es) had written: not exact"
+            self.history.event("resume", f"from {path.name}{note}")
+        if exact:
+            set_rng_state(own[self.processes.rank]["rng"])
