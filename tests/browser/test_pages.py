@@ -66,9 +66,13 @@ def test_keys_reach_help_and_the_logarithmic_axis(curves, open_page, tmp_path):
     page.wait_for_selector(f"{LIVE}[data-ready]")
     page.locator("[data-panel=loss] .nnb-help").focus()
     assert page.locator("[data-panel=loss] .nnb-tip").is_visible()
-    page.keyboard.press("Tab")
+    toggle = page.locator("[data-panel=loss] .nnb-toggle")
+    for _ in range(3):  # the next stops inside the panel
+        page.keyboard.press("Tab")
+        if toggle.evaluate("node => node === document.activeElement"):
+            break
     page.keyboard.press("Enter")
-    assert page.locator("[data-panel=loss] .nnb-toggle").get_attribute("aria-pressed") == "true"
+    page.wait_for_selector("[data-panel=loss] .nnb-toggle[aria-pressed=true]", timeout=3000)
     assert page.locator("[data-panel=loss] canvas").count() == 1
 
 
