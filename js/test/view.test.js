@@ -17,7 +17,7 @@ import { hostTheme } from "../src/lib/theme.js";
 import { createModel, revive } from "../src/page.js";
 import { chartOf } from "../src/live_curves/chart.js";
 import { drawChart } from "../src/live_curves/draw.js";
-import { epochLines, eventsAt, eventText } from "../src/live_curves/marks.js";
+import { epochLines, eventsAt, eventText, spaced } from "../src/live_curves/marks.js";
 import { GAUGES, gaugeTitle, otherPanel, PANELS, spreadWord } from "../src/live_curves/panels.js";
 import { createRuns } from "../src/live_curves/runs.js";
 import { axisRange, linearTicks, logTicks, makeScale, timeTicks } from "../src/live_curves/scale.js";
@@ -321,4 +321,10 @@ test("the page's model knows get, set, on and off", () => {
 test("bytes come back from the record of a page", () => {
   const { data } = JSON.parse('{"data": {"__bytes__": "AP8="}}', revive);
   assert.deepEqual([data.getUint8(0), data.getUint8(1)], [0, 255]);
+});
+
+test("checkpoints give way to newer ones that stand close, other events never", () => {
+  const mark = (at, kind) => ({ at, event: { kind } });
+  const marks = [mark(0, "checkpoint"), mark(8, "checkpoint"), mark(9, "lr"), mark(16, "checkpoint"), mark(20, "checkpoint")];
+  assert.deepEqual(spaced(marks, 10).map(({ at }) => at), [8, 9, 20]);
 });

@@ -93,13 +93,16 @@ def _png(figure: Any) -> tuple[bytes, dict[str, int]]:
 # %% ../../nbs/training/05_curves.ipynb #draw_curves
 def draw_curves(
     columns: Mapping[str, tuple[np.ndarray, np.ndarray]],  # metric → (steps, values)
-    events: Sequence[Mapping[str, Any]] = (),  # each with "step" and "kind"; drawn as dashed lines
+    events: Sequence[
+        Mapping[str, Any]
+    ] = (),  # each with "step" and "kind"; dashed lines, but for checkpoints
 ):
     """A matplotlib figure with one small panel per question, from whatever metrics there are.
 
     pyplot does not know it: as the last line of a cell it is shown once, nothing has to be closed, any thread may draw."""
     from matplotlib.figure import Figure
 
+    events = [event for event in events if event["kind"] != "checkpoint"]  # too many to tell apart
     panels = _panels(list(columns))
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)

@@ -1,7 +1,7 @@
 // One chart as numbers: which points, which axes, which marks. Nothing here touches the page.
 import { formatTicks } from "../lib/format.js";
 import { decimate } from "./decimate.js";
-import { epochLines, markedEvents } from "./marks.js";
+import { epochLines, markedEvents, spaced } from "./marks.js";
 import { axisRange, linearTicks, logTicks, makeScale } from "./scale.js";
 import { smoothed } from "./smooth.js";
 import { mapOf, xTicks } from "./xaxis.js";
@@ -98,10 +98,12 @@ function marksOf(view, current, x) {
   const lines = view.logX ? [] : epochLines(perEpoch, ends[1], width, ends[0]);
   return {
     epochs: lines.map((step) => x.at(map.toX(step))),
-    marks: markedEvents(store)
-      .map((event) => ({ event, value: map.toX(event.step) }))
-      .filter(({ value }) => within(value))
-      .map(({ event, value }) => ({ event, value, at: x.at(value) })),
+    marks: spaced(
+      markedEvents(store)
+        .map((event) => ({ event, value: map.toX(event.step) }))
+        .filter(({ value }) => within(value))
+        .map(({ event, value }) => ({ event, value, at: x.at(value) })),
+    ),
   };
 }
 

@@ -140,12 +140,14 @@ function drawMarks(ctx, { box, marks }, colours) {
   ctx.lineWidth = 1;
   for (const { at, event } of marks) {
     const colour = colours[toneOf(event.kind)];
-    ctx.globalAlpha = 0.75;
-    ctx.strokeStyle = colour;
-    ctx.setLineDash([3, 3]);
-    straight(ctx, crisp(at), box.top, crisp(at), box.top + box.height);
-    ctx.globalAlpha = 1;
-    ctx.setLineDash([]);
+    if (event.kind !== "checkpoint") {
+      ctx.globalAlpha = 0.75;
+      ctx.strokeStyle = colour;
+      ctx.setLineDash([3, 3]);
+      straight(ctx, crisp(at), box.top, crisp(at), box.top + box.height);
+      ctx.globalAlpha = 1;
+      ctx.setLineDash([]);
+    }
     drawGlyph(ctx, event.kind, crisp(at), box.top - 4, colour);
   }
 }

@@ -41,6 +41,21 @@ export function eventText(event) {
 /** The events to mark: ends of epochs have lines of their own. */
 export const markedEvents = (store) => store.events.filter((event) => event.kind !== "epoch");
 
+/** All marks but those checkpoints that stand closer than `gap` px before the next one that stays; the newest stays. */
+export function spaced(marks, gap = 14) {
+  let next = Infinity;
+  return marks
+    .slice()
+    .reverse()
+    .filter(({ at, event }) => {
+      if (event.kind !== "checkpoint") return true;
+      if (next - at < gap) return false;
+      next = at;
+      return true;
+    })
+    .reverse();
+}
+
 /** Events within `reach` px of `px`. */
 export const eventsAt = (marks, px, reach = 5) => marks.filter((mark) => Math.abs(mark.at - px) <= reach);
 
