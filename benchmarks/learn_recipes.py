@@ -149,6 +149,24 @@ def cae(train):
     return nb.CAE(backbone, nb.CAENeck(96, 64, 2, 1, 3), target_generator=words)
 
 
+def ijepa(train):
+    neck = nb.IJEPAPredictor(96, 48, 2, 3, img_size=32, patch_size=4)
+    algorithm = nb.IJEPA(nb.CAEViT(VIT, 32, 4), neck)
+    algorithm.views |= {"strength": None}  # colours change: they say nothing about the class
+    return algorithm
+
+
+def ibot(train):
+    arch = dict(embed_dims=64, num_layers=3, num_heads=4, feedforward_channels=128)
+    backbone = nb.SimMIMViT(arch, 32, 4, global_pool="token", positions="mocov3")
+    head = nb.DinoProjectionHead(64, 128, 64, 64, norm_last_layer=True)
+    losses = nb.DINOLoss(64, teacher_temperature=0.03), nb.IBOTPatchLoss(64)
+    more = dict(num_local=0, koleo=0.1, base_momentum=0.99, freeze_last_layer=0)
+    algorithm = nb.IBOT(backbone, head, *losses, **more)
+    algorithm.views |= {"global_scale": (0.6, 1.0), "asymmetric": False}
+    return algorithm
+
+
 RECIPES = {
     "SupCE": Recipe(supce, sgd(6)),
     "SupCon": Recipe(supcon, adamw(8)),
@@ -167,6 +185,8 @@ RECIPES = {
     "MAE": Recipe(mae, adamw(12, batch_size=64, weight_decay=0.05)),
     "SimMIM": Recipe(simmim, adamw(8, 1e-3, batch_size=64, weight_decay=0.05)),
     "CAE": Recipe(cae, adamw(8, batch_size=64, weight_decay=0.05, warmup_epochs=0.5)),
+    "IJEPA": Recipe(ijepa, adamw(6, 1e-3, batch_size=64, weight_decay=0.05, warmup_epochs=1)),
+    "IBOT": Recipe(ibot, adamw(7, 1e-3, batch_size=64, weight_decay=0.04, warmup_epochs=1)),
     "RotationPred": Recipe(rotation, adamw(10, batch_size=64, weight_decay=0.05)),
     "RelativeLoc": Recipe(relative_loc, sgd(8, batch_size=32, weight_decay=5e-4)),
     "VICReg": Recipe(vicreg, adamw(16)),

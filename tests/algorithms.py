@@ -100,6 +100,16 @@ CONFIGS: dict[str, dict] = {
         "num_local": 2,
         "base_momentum": 0.9,
     },
+    "IBOT": {
+        "backbone": {"type": "SimMIMViT", **VIT, "global_pool": "token"},
+        "neck": {"type": "DinoProjectionHead", "input_dim": 16, "hidden_dim": 24}
+        | {"bottleneck_dim": 12, "output_dim": 10, "norm_last_layer": True},
+        "patch_loss_fn": {"type": "IBOTPatchLoss", "output_dim": 10, "teacher_temperature": 0.07}
+        | {"warmup_temperature": 0.04, "warmup_epochs": 2},
+        "num_local": 2,
+        "koleo": 0.1,
+        "base_momentum": 0.9,
+    },
     "NPID": {
         "backbone": RESNET,
         "neck": {"type": "LinearNeck", "input_dim": 16, "output_dim": 12},
@@ -132,6 +142,14 @@ CONFIGS: dict[str, dict] = {
         | {"regressor_depth": 1, "decoder_depth": 1},
         "target_generator": {"type": "PixelClusters", "num_clusters": 10},
         "base_momentum": 0.5,
+    },
+    "IJEPA": {
+        "backbone": {"type": "CAEViT", **VIT},
+        "neck": {"type": "IJEPAPredictor", "input_dim": 16, "hidden_dim": 8, "depth": 1}
+        | {"num_heads": 2, "img_size": SIZE, "patch_size": 4},
+        "num_targets": 2,
+        "scale": [0.2, 0.3],  # 2 × 2 of 4 × 4 patches
+        "base_momentum": 0.9,
     },
     "RotationPred": {"backbone": RESNET},
     "RelativeLoc": {

@@ -117,7 +117,7 @@ def test_algorithm_trains_all_but_its_teacher(algorithm, batch):
             assert not p.requires_grad, name
 
 
-TEACHERS = ("MoCo", "MoCoV3", "DenseCL", "BYOL", "DINO", "CAE")
+TEACHERS = ("MoCo", "MoCoV3", "DenseCL", "BYOL", "DINO", "IBOT", "CAE")
 
 
 @pytest.mark.parametrize("name", TEACHERS)
@@ -201,7 +201,7 @@ def test_algorithm_trains_in_double_precision(algorithm, batch):
 
 
 # their question gets harder: a queue that fills, a teacher that moves, new labels
-MOVING = {"MoCo", "DenseCL", "DINO", "ODC"}
+MOVING = {"MoCo", "DenseCL", "DINO", "IBOT", "ODC"}
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in MOVING])

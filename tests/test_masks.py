@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nenya_nb.data.geometry import RandomResizedCrop
-from nenya_nb.data.masks import BlockMask, Masked, RandomMask
+from nenya_nb.data.masks import BlockMask, Masked, MaskedCrops, RandomBlockMask, RandomMask
 from nenya_nb.data.transforms import MultiView
 
 
@@ -196,3 +196,60 @@ def test_masks_on_a_gpu_never_wait_for_it(mask):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert made.is_cuda and len(made.flatten(1).sum(1).unique()) == 1
+
+
+# A random share, in some images
+
+
+@pytest.mark.parametrize("size, patch_size", [(32, 4), (224, 16), ((32, 48), 4)])
+def test_random_block_mask_keeps_to_its_shares(size, patch_size):
+    height, width = (size, size) if isinstance(size, int) else size
+    transform = RandomBlockMask(patch_size, (0.1, 0.5), 0.5)
+    images = blank(1500, height, width)
+    mask, drawn = transform(images, seeded()), transform.sample(images, seeded())
+    assert list(mask.shape) == transform.get_output_shape(images.shape) and mask.dtype == torch.bool
+    assert torch.equal(mask.sum((1, 2)), drawn["count"][:, 0])
+    patches = mask[0].numel()
+    share = mask.float().mean((1, 2))
+    some = share > 0
+    assert abs(some.float().mean() - 0.5) < 0.04
+    assert share[some].min() >= int(0.1 * patches) / patches and share.max() < 0.5
+    assert abs(share[some].mean() - 0.3) < 0.02
+    scattered = torch.rand(some.sum(), patches, generator=seeded()).argsort(1).argsort(1)
+    scattered = (scattered < (share[some] * patches).round()[:, None]).view_as(mask[some])
+    assert borders(mask[some]) < 0.7 * borders(scattered)  # blocks
+
+
+def test_random_block_mask_with_one_share_is_block_mask():
+    images = blank(50, 32)
+    ours = RandomBlockMask(4, (0.5, 0.5), 1.0)
+    drawn = ours.sample(images, seeded())
+    expected = BlockMask(32, 4).apply(images, drawn["blocks"], drawn["rim"])
+    assert torch.equal(ours.apply(images, **drawn), expected)
+    assert not RandomBlockMask(4, p=0.0)(images).any()
+    assert not RandomBlockMask(4, (0.0, 0.0), 1.0)(images).any()
+    assert ours(torch.zeros(3, 32, 32)).shape == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"ratio": (0.5, 0.1)}, "0 ≤ from ≤ to < 1"),
+        ({"ratio": (0.5, 1.0)}, "0 ≤ from ≤ to < 1"),
+        ({"p": 1.5}, "a probability"),
+        ({"patch_size": 0}, "expected numbers from 1"),
+    ],
+)
+def test_random_block_mask_refuses_impossible_settings(options, text):
+    with pytest.raises(ValueError, match=text):
+        RandomBlockMask(**options)
+
+
+def test_masked_crops_give_masks_of_the_first_views_last():
+    views = MultiView([RandomResizedCrop(32)] * 2 + [RandomResizedCrop(16)] * 3)
+    transform = MaskedCrops(views, RandomBlockMask(4, p=1.0))
+    made = transform(torch.rand(5, 3, 40, 40), seeded())
+    assert [list(v.shape) for v in made] == transform.get_output_shape([5, 3, 40, 40])
+    assert len(made) == transform.num_views == len(MultiView([transform])) == 6
+    assert made[-1].shape == (5, 2, 8, 8) and not torch.equal(made[-1][:, 0], made[-1][:, 1])
+    assert [v.dim() for v in transform(torch.rand(3, 40, 40))] == [3] * 6

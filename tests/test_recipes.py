@@ -16,6 +16,8 @@ RECIPES = {
     "multi_crop": 8,
     "masked_view": 2,
     "block_masked_view": 2,
+    "target_blocks_view": 2,
+    "masked_multi_crop": 9,
     "rotations": 4,
     "patch_pairs": 9,
     "cluster_view": 1,

@@ -50,8 +50,11 @@ def dataset():
 
 
 def test_every_recipe_of_ours_is_offered(dataset):
-    assert set(views._RECIPES) == set(RECIPES)
-    assert set(ViewsPlayground(dataset).recipes) == set(RECIPES)
+    shown = set(RECIPES) - {
+        "masked_multi_crop"
+    }  # its masks belong to several views; drawn as if for one they would lie
+    assert set(views._RECIPES) == shown
+    assert set(ViewsPlayground(dataset).recipes) == shown
 
 
 # --- knobs ------------------------------------------------------------------------------------------------------------

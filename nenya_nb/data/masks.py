@@ -229,7 +229,13 @@ class MaskedCrops(Transform):
         return [*views, torch.stack(masks, dim=-3)]
 
     def get_output_shape(self, shape: list[int] | tuple[int, ...]) -> list[list[int]]:
-        "Shapes of the views, and of the masks."
+        "Shapes of the views, and of the masks. Raises ValueError unless the masked views are of one size."
         shapes = self.views.get_output_shape(shape)
+        sizes = {tuple(one[-2:]) for one in shapes[: self.num_masked]}
+        if len(sizes) != 1 or not 1 <= self.num_masked <= len(shapes):
+            raise ValueError(
+                f"MaskedCrops: num_masked is {self.num_masked}, but of the {len(shapes)} views so many have not one size: "
+                f"{sorted(sizes)}; mask the large ones only."
+            )
         *batch, h, w = self.mask.get_output_shape(shapes[0])
         return [*shapes, [*batch, self.num_masked, h, w]]

@@ -7,18 +7,18 @@ __all__ = ['Algorithm', 'Attention', 'AvgPool2dNeck', 'BYOL', 'Backbone', 'Backb
            'BasicBlock', 'Bottleneck', 'CAE', 'CAEHead', 'CAELoss', 'CAENeck', 'CAEViT', 'CallableInt', 'ClsHead',
            'ContrastiveHead', 'CosineSimilarityLoss', 'CrossAttention', 'CrossCorrelationLoss', 'DALLEEncoder', 'DINO',
            'DINOLoss', 'DeepCluster', 'DenseCL', 'DenseCLNeck', 'DinoModel', 'DinoProjectionHead', 'DropPath',
-           'EfficientNet', 'FeatureQueue', 'FrozenFeatures', 'HOGGenerator', 'HeadedBackbone', 'IJEPA',
-           'IJEPAPredictor', 'ImageTwin', 'LatentCrossCorrelationHead', 'LatentPredictHead', 'LayerScale', 'LeJEPA',
-           'LeJEPALoss', 'LinearNeck', 'MAE', 'MAEPretrainDecoder', 'MAEPretrainHead', 'MAEReconstructionLoss',
-           'MAEViT', 'MBConv', 'MODELS', 'MapBackbone', 'Mlp', 'MoCo', 'MoCoV2Neck', 'MoCoV3', 'MoCoV3Head',
-           'MoCoV3ViT', 'MomentumEncoder', 'NPID', 'NTXentLoss', 'NonLinearNeck', 'ODC', 'ODCMemory', 'ODCNeck',
-           'PatchEmbed', 'PatchMerging', 'PixelClusters', 'PreActBasicBlock', 'PreActBlock', 'PreActBottleneck',
-           'RegressorBlock', 'RelativeLoc', 'RelativeLocNeck', 'ResNet', 'ResNetBlockType', 'ResidualBlock',
-           'RotationPred', 'SIGReg', 'SelfSupDataPreprocessor', 'SimCLR', 'SimMIM', 'SimMIMHead', 'SimMIMNeck',
-           'SimMIMReconstructionLoss', 'SimMIMSwinTransformer', 'SimMIMViT', 'SimSiam', 'SimpleMemory', 'Sobel',
-           'SqueezeExcitation', 'SupCE', 'SupCEResNet', 'SupCon', 'SupConLoss', 'SupConResNet', 'SwAV', 'SwAVHead',
-           'SwAVLoss', 'SwAVNeck', 'SwinBlock', 'SwinPatchEmbed', 'SwinStage', 'SwinTransformer', 'TensorSpec',
-           'TimmBackbone', 'TransformerBlock', 'VICReg', 'VICRegLoss', 'VisionTransformer', 'Weights',
+           'EfficientNet', 'FeatureQueue', 'FrozenFeatures', 'HOGGenerator', 'HeadedBackbone', 'IBOT', 'IBOTPatchLoss',
+           'IJEPA', 'IJEPAPredictor', 'ImageTwin', 'KoLeoLoss', 'LatentCrossCorrelationHead', 'LatentPredictHead',
+           'LayerScale', 'LeJEPA', 'LeJEPALoss', 'LinearNeck', 'MAE', 'MAEPretrainDecoder', 'MAEPretrainHead',
+           'MAEReconstructionLoss', 'MAEViT', 'MBConv', 'MODELS', 'MapBackbone', 'Mlp', 'MoCo', 'MoCoV2Neck', 'MoCoV3',
+           'MoCoV3Head', 'MoCoV3ViT', 'MomentumEncoder', 'NPID', 'NTXentLoss', 'NonLinearNeck', 'ODC', 'ODCMemory',
+           'ODCNeck', 'PatchEmbed', 'PatchMerging', 'PixelClusters', 'PreActBasicBlock', 'PreActBlock',
+           'PreActBottleneck', 'RegressorBlock', 'RelativeLoc', 'RelativeLocNeck', 'ResNet', 'ResNetBlockType',
+           'ResidualBlock', 'RotationPred', 'SIGReg', 'SelfSupDataPreprocessor', 'SimCLR', 'SimMIM', 'SimMIMHead',
+           'SimMIMNeck', 'SimMIMReconstructionLoss', 'SimMIMSwinTransformer', 'SimMIMViT', 'SimSiam', 'SimpleMemory',
+           'Sobel', 'SqueezeExcitation', 'SupCE', 'SupCEResNet', 'SupCon', 'SupConLoss', 'SupConResNet', 'SwAV',
+           'SwAVHead', 'SwAVLoss', 'SwAVNeck', 'SwinBlock', 'SwinPatchEmbed', 'SwinStage', 'SwinTransformer',
+           'TensorSpec', 'TimmBackbone', 'TransformerBlock', 'VICReg', 'VICRegLoss', 'VisionTransformer', 'Weights',
            'WeightsUnavailable', 'WindowAttention', 'adapt_channels', 'build', 'check_images', 'check_shape',
            'clip_gradients', 'cluster_features', 'cluster_means', 'conv1x1', 'conv3x3', 'conv_norm', 'cut_windows',
            'dataset_features', 'dino_vitb8', 'dino_vitb16', 'dino_vits8', 'dino_vits16', 'efficientnet_b0',
@@ -76,6 +76,7 @@ from nenya_nb.models.algorithms.deepcluster import (
 )
 from .algorithms.densecl import DenseCL, DenseCLNeck, feature_map, match_cells
 from .algorithms.dino import DINO, DINOLoss, clip_gradients
+from .algorithms.ibot import IBOT, IBOTPatchLoss, KoLeoLoss
 from .algorithms.ijepa import IJEPA, IJEPAPredictor, mask_places
 from .algorithms.lejepa import LeJEPA, LeJEPALoss, SIGReg, epps_pulley
 from nenya_nb.models.algorithms.mae import (
@@ -273,9 +274,12 @@ _all_ = [
     "FrozenFeatures",
     "HOGGenerator",
     "HeadedBackbone",
+    "IBOT",
+    "IBOTPatchLoss",
     "IJEPA",
     "IJEPAPredictor",
     "ImageTwin",
+    "KoLeoLoss",
     "LatentCrossCorrelationHead",
     "LatentPredictHead",
     "LayerScale",

@@ -6,6 +6,7 @@
 __all__ = ['mask_places', 'IJEPAPredictor', 'IJEPA']
 
 # %% ../../../nbs/models/algorithms/76_ijepa.ipynb #imports
+import math
 from collections.abc import Sequence
 
 import torch
@@ -126,9 +127,15 @@ class IJEPA(Algorithm):
         width, patches = backbone.embed_dim, backbone.patch_embed
         if neck is None:
             heads = backbone.blocks[0].attn.num_heads
-            inner = width // 2 // heads * heads
+            unit = math.lcm(4, heads)
+            inner = max(width // 2 // unit, 1) * unit
             sizes = dict(img_size=patches.img_size, patch_size=patches.patch_size)
             neck = IJEPAPredictor(width, inner, num_heads=heads, **sizes)
+        if getattr(neck, "input_dim", width) != width:
+            raise ValueError(
+                f"IJEPA: the backbone gives tokens of {width} channels, but the predictor expects tokens of "
+                f"{neck.input_dim}; use IJEPAPredictor({width}, …)"
+            )
         loss_fn = nn.SmoothL1Loss() if loss_fn is None else loss_fn
         super().__init__(backbone, neck, loss_fn=loss_fn)
         self.teacher = MomentumEncoder(backbone)
@@ -205,13 +212,16 @@ class IJEPA(Algorithm):
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Of the last batch: `images`, the `mask` (B, h, w), True where the student saw nothing, the blocks as `targets`
-        (B, M, h, w), and the cosine between prediction and answer as `agreement` (B, h, w), nan where nobody asked."""
+        (B, M, h, w), and as `agreement` (B, h, w) the cosine between prediction and answer, what all answers have in common
+        taken out of both; nan where nobody asked."""
         if not self._last:
             return {}
         images, masks, asked = (self._last[name] for name in ("images", "masks", "asked"))
-        cosine = F.cosine_similarity(self._last["prediction"], self._last["y"], dim=-1)  # (B, M, t)
+        prediction, y = self._last["prediction"], self._last["y"]
+        mean = y.mean((0, 1, 2))
+        cosine = F.cosine_similarity(prediction - mean, y - mean, dim=-1)  # (B, M, t)
         total = cosine.new_zeros(len(images), masks[0, 0].numel())
         count = total.scatter_add(1, asked.flatten(1), torch.ones_like(cosine).flatten(1))
-        mean = total.scatter_add(1, asked.flatten(1), cosine.flatten(1)) / count  # 0 / 0 is nan
+        total = total.scatter_add(1, asked.flatten(1), cosine.flatten(1))
         found = {"images": images, "mask": ~masks[:, 0], "targets": masks[:, 1:]}
-        return found | {"agreement": mean.view_as(masks[:, 0])}
+        return found | {"agreement": (total / count).view_as(masks[:, 0])}  # 0 / 0 is nan
