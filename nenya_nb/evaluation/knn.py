@@ -15,7 +15,7 @@ from torch import Tensor
 from .latents import extract_latents
 
 # %% ../../nbs/evaluation/10_knn.ipynb #nearest_neighbours
-_CHUNK = 2**22  # similarities held at once by a CPU (its cache is small); by a GPU 16 times
+_CHUNK = 2**26  # similarities held at once: 256 MiB
 
 
 def nearest_neighbours(
@@ -34,10 +34,13 @@ def nearest_neighbours(
         raise ValueError(
             f"nearest_neighbours: {k=}, but there are {len(features)} known images; choose 1 to that many."
         )
-    known = F.normalize(features.float(), dim=1)
-    held = _CHUNK if known.device.type == "cpu" else 16 * _CHUNK
-    groups = F.normalize(query.float(), dim=1).split(max(held // len(known), 32))
-    found = [(group @ known.T).topk(k) for group in groups]
+    known, asked = (F.normalize(rows.detach().float(), dim=1) for rows in (features, query))
+    rows = max(_CHUNK // len(known), 32)
+    if known.device.type == "cpu":
+        rows = min(rows, 256)  # a GPU wants all it can get
+    held = known.new_empty(min(rows, len(asked)), len(known))
+    groups = [(group, held[: len(group)]) for group in asked.split(rows)]
+    found = [torch.mm(group, known.T, out=similarity).topk(k) for group, similarity in groups]
     return torch.cat([top.values for top in found]), torch.cat([top.indices for top in found])
 
 # %% ../../nbs/evaluation/10_knn.ipynb #knn_predict

@@ -24,14 +24,14 @@ def _loss_and_gradient(W: Tensor, x: Tensor, y: Tensor, decay: float) -> tuple[T
     loss, gradient = W.new_zeros(()), torch.zeros_like(W)
     rows = max(_CHUNK // len(W), 1)
     for features, classes in zip(x.split(rows), y.split(rows), strict=True):
-        logits = torch.addmm(W[:, -1], features, W[:, :-1].T)  # (rows, K)
-        error = logits.log_softmax(dim=1)
-        loss -= error.gather(1, classes[:, None]).sum()
-        error.exp_().scatter_add_(1, classes[:, None], -error.new_ones(len(error), 1))
-        gradient[:, :-1] += error.T @ features
-        gradient[:, -1] += error.sum(0)
+        logits = torch.addmm(W[:, -1:], W[:, :-1], features.T)  # (K, rows)
+        error = logits.log_softmax(dim=0)
+        loss -= error.gather(0, classes[None]).sum()
+        error.exp_().scatter_add_(0, classes[None], error.new_full((1, len(features)), -1))
+        gradient[:, :-1].addmm_(error, features)
+        gradient[:, -1] += error.sum(1)
     gradient /= len(x)
-    gradient[:, :-1] += decay * W[:, :-1]
+    gradient[:, :-1].add_(W[:, :-1], alpha=decay)
     return loss / len(x) + decay / 2 * W[:, :-1].square().sum(), gradient
 
 
@@ -99,12 +99,15 @@ def _check(features: Tensor, targets: Tensor, which: str) -> None:
         )
 
 
-def _scale(features: Tensor) -> tuple[Tensor, Tensor]:
-    "Mean and spread of each feature; a feature that never changes has spread 1."
+def _standardise(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "Standardised (N, D), mean and spread of each feature; a feature that never changes has spread 1."
     mean = features.mean(dim=0)
-    std = torch.linalg.vector_norm(features - mean, dim=0) / len(features) ** 0.5
+    x = features - mean
+    parts = x.split(max(2**20 // x.shape[1], 1))  # their squares stay in the processor's cache
+    std = (sum(part.square().sum(dim=0) for part in parts) / len(x)).sqrt()
     still = std <= 1e-6 * mean.abs() + torch.finfo(std.dtype).tiny
-    return mean, std.masked_fill(still, 1)
+    std.masked_fill_(still, 1)
+    return x.div_(std), mean, std
 
 # %% ../../nbs/evaluation/20_linear_probe.ipynb #linear_probe
 def linear_probe(
@@ -149,18 +152,18 @@ def linear_probe(
                 f"linear_probe: held_out={held_out} of {len(y)} images leaves none on one side; "
                 "give a share like 0.2, or a single C"
             )
-        mean, std = _scale(features[~held])
-        x, score, tried = (features[~held] - mean) / std, (-1.0, 0.0), W
+        x, mean, std = _standardise(features[~held])
+        asked, score, tried = (features[held] - mean) / std, (-1.0, 0.0), W
         for C in Cs:
             tried = _minimise(tried, x, y[~held], C, tolerance, max_steps)
-            logits = F.linear((features[held] - mean) / std, tried[:, :-1], tried[:, -1])
+            logits = F.linear(asked, tried[:, :-1], tried[:, -1])
             sweep[C] = (logits.argmax(1) == y[held]).double().mean().item()
             new = sweep[C], -F.cross_entropy(logits, y[held]).item()
             if new > score:
                 score, best, W = new, C, tried
 
-    mean, std = _scale(features)
-    W = _minimise(W, (features - mean) / std, y, best, tolerance, max_steps)
+    x, mean, std = _standardise(features)
+    W = _minimise(W, x, y, best, tolerance, max_steps)
     weight = W[:, :-1] / std  # the probe of features as they are
     bias = W[:, -1] - weight @ mean
     predicted = classes[F.linear(test_features.to(weight), weight, bias).argmax(dim=1)]
