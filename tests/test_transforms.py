@@ -16,6 +16,8 @@ from nenya_nb.data.colour import (
     RandomChannelPermutation,
     RandomGrayscale,
     RandomSolarize,
+    _gaussian,
+    _slide,
     blur_matrix,
     shift_hue,
     to_grey,
@@ -25,9 +27,17 @@ from nenya_nb.data.geometry import (
     RandomResizedCrop,
     RandomRotation,
     Resize,
+    dense_is_slow,
     interpolation_matrix,
+    resample,
 )
-from nenya_nb.data.transforms import Compose, MultiView, RandomHorizontalFlip, uniform_per_image
+from nenya_nb.data.transforms import (
+    Compose,
+    MultiView,
+    RandomHorizontalFlip,
+    change_chosen,
+    uniform_per_image,
+)
 from nenya_nb.data.views import digits_view, natural_view, shapes_view, view_style
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
@@ -166,6 +176,107 @@ def test_random_resized_crop_boxes_are_distributed_as_torchvisions(shape):
         spread = theirs[:, i].std() + 1e-6
         assert (ours[name].mean() - theirs[:, i].mean()).abs() < 0.1 * spread + 0.02, name
         assert (ours[name].std() - theirs[:, i].std()).abs() < 0.1 * spread + 0.02, name
+
+
+# Two forms of one thing: a GPU computes more than it needs, a processor less
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(64, 64), (20, 90)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_crops_one_by_one_agree_with_the_matrices(interpolation, size, dtype):
+    images = torch.rand(9, 3, 72, 56).to(dtype)
+    crop = RandomResizedCrop(size, scale=(0.02, 1.0), interpolation=interpolation)
+    box = crop.sample(images, seeded())
+    assert crop(images[:0]).shape == (0, 3, *size)
+    assert dense_is_slow(images) and not dense_is_slow(images[..., :24])
+    rows = interpolation_matrix(box["top"], box["height"], 72, size[0], interpolation)
+    columns = interpolation_matrix(box["left"], box["width"], 56, size[1], interpolation)
+    close(crop.apply(images, **box), resample(images, rows, columns).clamp(0, 1))
+    box["top"] = box["top"] * 0.5 + 0.25  # no whole px: only matrices can
+    rows = interpolation_matrix(box["top"], box["height"], 72, size[0], interpolation)
+    close(crop.apply(images, **box), resample(images, rows, columns).clamp(0, 1))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [20, 100, (50, 60), (61, 47)])
+def test_large_resize_agrees_with_the_matrices(interpolation, size):
+    images = torch.rand(2, 3, 61, 47)
+    resize = Resize(size, interpolation)
+    zero, h, w = torch.zeros(1), *resize.get_output_shape(images.shape)[2:]
+    rows = interpolation_matrix(zero, zero + 61, 61, h, interpolation)
+    columns = interpolation_matrix(zero, zero + 47, 47, w, interpolation)
+    out = resize(images)
+    close(out, resample(images, rows, columns).clamp(0, 1), atol=2e-6)
+    before = images.clone()
+    out.zero_()
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 5, 31])
+@pytest.mark.parametrize("shape", [(6, 3, 60, 48), (5, 1, 24, 17)])
+def test_blur_that_slides_agrees_with_the_matrices(kernel_size, shape):
+    images, sigma = torch.rand(shape), torch.linspace(0.1, 5, shape[0])
+    rows, columns = (blur_matrix(n, sigma, kernel_size) for n in shape[2:])
+    expected = resample(images, rows, columns)
+    close(_slide(images, _gaussian(sigma, kernel_size)), expected, atol=1e-6)
+    close(GaussianBlur((0.1, 5), kernel_size).apply(images, sigma), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    "shape", [(7, 3, 40, 40), (9, 3, 256, 256), (3, 3, 420, 425), (0, 3, 8, 8)]
+)
+def test_change_chosen_in_pieces_is_change_all_and_select(p, shape):
+    images, gain = torch.rand(shape), torch.rand(shape[0])
+    chosen = torch.rand(shape[0], generator=seeded()) < p
+
+    def change(few, gain):
+        return few * gain[:, None, None, None]
+
+    changed = change_chosen(images, chosen, change, gain)
+    where = torch.where(chosen[:, None, None, None], change(images, gain), images)
+    assert torch.equal(changed, where) and changed.data_ptr() != images.data_ptr() or not shape[0]
+
+
+@pytest.mark.parametrize("size", [24, 256])
+def test_jitter_of_the_chosen_is_jitter_of_all_where_chosen(size):
+    images, jitter = torch.rand(9, 3, size, size), ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.5)
+    p = jitter.sample(images, seeded())
+    factors = torch.stack([p["brightness"], p["contrast"], p["saturation"]], dim=1)
+    changed = p["hue"] != 0
+    assert 0 < changed.sum() < 9
+    everything = jitter._change(images, factors, p["order"], p["hue"])
+    expected = torch.where(changed[:, None, None, None], everything, images)
+    close(jitter.apply(images, **p), expected, atol=1e-6)
+
+
+def _textbook_hue(images, shift):
+    "The largest channel decides on the formula: (B, 3, H, W), (B,) → (B, 3, H, W)."
+    red, green, blue = images.unbind(1)
+    high, chroma = images.amax(1), images.amax(1) - images.amin(1)
+    safe = torch.where(chroma > 0, chroma, 1)
+    hue = torch.where(high == green, (blue - red) / safe + 2, (red - green) / safe + 4)
+    hue = torch.where(high == red, (green - blue) / safe, hue) + 6 * shift[:, None, None]
+    k = (hue[:, None] + torch.tensor([5, 3, 1]).view(3, 1, 1)).remainder(6)
+    return high[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def test_shift_hue_is_the_textbooks_in_double_precision():
+    levels = torch.linspace(0, 1, 9, dtype=torch.float64)
+    colours = torch.cartesian_prod(levels, levels, levels).T.view(1, 3, 27, 27)
+    images = torch.cat([colours, torch.rand(1, 3, 27, 27).double(), colours * 1e-4 + 0.5])
+    for shift in torch.linspace(-0.5, 0.5, 13, dtype=torch.float64):
+        shifts = shift.expand(3)
+        close(shift_hue(images, shifts), _textbook_hue(images, shifts), atol=1e-14)
+
+
+def test_large_images_keep_half_floats_and_gradients():
+    view = natural_view(64, MEAN, STD, blur=1.0, solarize=0.5)
+    assert view(torch.rand(2, 3, 64, 64).bfloat16(), seeded()).dtype == torch.bfloat16
+    images = torch.rand(8, 3, 160, 160, requires_grad=True)
+    natural_view(160, MEAN, STD, blur=0.5, solarize=0.5)(images, seeded()).square().sum().backward()
+    assert (images.grad.flatten(1).abs().sum(1) > 0).all()
 
 
 # Properties of every transform

@@ -11,10 +11,11 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from .geometry import resample
-from .transforms import RandomTransform, Transform, uniform_per_image
+from .geometry import dense_is_slow, resample
+from .transforms import RandomTransform, Transform, change_chosen, uniform_per_image
 
 # %% ../../nbs/data/30_colour.ipynb #to_grey
 def to_grey(
@@ -26,7 +27,7 @@ def to_grey(
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
     red, green, blue = images.split(1, dim=1)
-    return 0.2989 * red + 0.587 * green + 0.114 * blue
+    return (0.2989 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 # %% ../../nbs/data/30_colour.ipynb #RandomGrayscale
 class RandomGrayscale(RandomTransform):
@@ -42,7 +43,7 @@ class RandomGrayscale(RandomTransform):
         return {"grey": self.chosen(images, generator)}
 
     def apply(self, images: Tensor, grey: Tensor) -> Tensor:
-        return torch.where(grey[:, None, None, None], to_grey(images), images)
+        return change_chosen(images, grey, to_grey)
 
 # %% ../../nbs/data/30_colour.ipynb #shift_hue
 def shift_hue(
@@ -51,16 +52,16 @@ def shift_hue(
 ) -> Tensor:
     "Turns the colour circle of every image; each pixel keeps its largest and smallest value: → (B, 3, H, W)."
     red, green, blue = images.unbind(1)
-    high, low = images.amax(1), images.amin(1)
+    high, low = red.maximum(green).maximum(blue), red.minimum(green).minimum(blue)
     chroma = high - low
-    safe = torch.where(chroma > 0, chroma, 1)
-    of_blue = (red - green) / safe + 4
-    hue = torch.where(high == green, (blue - red) / safe + 2, of_blue)
-    hue = torch.where(high == red, (green - blue) / safe, hue)  # 0 red, 2 green, 4 blue
-    hue = hue + 6 * shift.to(hue.dtype)[:, None, None]
-    offset = torch.arange(5, 0, -2, device=hue.device).view(3, 1, 1)  # red 5, green 3, blue 1
-    k = (hue[:, None] + offset).remainder(6)  # (B, 3, H, W)
-    return high[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+    distance = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=1e-6)).add_(1)  # 0 to 3
+    hue = distance.div_(6).copysign(green - blue)  # (B, H, W), turns from red
+    hue = hue + shift.to(hue.dtype)[:, None, None]
+    places = torch.arange(3, device=hue.device, dtype=hue.dtype).view(3, 1, 1) / 3
+    away = hue[:, None] - places  # (B, 3, H, W)
+    away = away.sub_(away.round()).abs_()  # the shorter way round
+    fallen = away.mul_(6).sub_(1).clamp_(0, 1)
+    return torch.addcmul(high[:, None], fallen, chroma[:, None], value=-1)
 
 # %% ../../nbs/data/30_colour.ipynb #ColorJitter
 class ColorJitter(RandomTransform):
@@ -102,21 +103,23 @@ class ColorJitter(RandomTransform):
         hue: Tensor,
         order: Tensor,  # 0 brightness, 1 contrast, 2 saturation
     ) -> Tensor:
-        factors = torch.stack([brightness, contrast, saturation], dim=1).to(images.dtype)  # (B, 3)
-        for which in order.unbind(1):  # which of the three, (B,)
-            grey = to_grey(images)
-            mean = grey.mean((2, 3), keepdim=True)
-            which = which[:, None, None, None]
-            other = torch.where(which == 2, grey, torch.where(which == 1, mean, 0))
-            factor = factors.gather(1, which[:, :, 0, 0])[:, :, None, None]
-            images = torch.lerp(other, images, factor).clamp_(0, 1)
-        if self.hue == (0, 0) or images.shape[1] == 1:
-            return images
-        if images.shape[1] != 3:
+        if self.hue != (0, 0) and images.shape[1] not in (1, 3):
             raise ValueError(
                 f"ColorJitter: hue needs 1 or 3 channels, not {images.shape[1]}; use hue=0."
             )
-        return torch.where(hue[:, None, None, None] == 0, images, shift_hue(images, hue))
+        factors = torch.stack([brightness, contrast, saturation], dim=1).to(images.dtype)  # (B, 3)
+        changed = (factors != 1).any(1) | (hue != 0)
+        return change_chosen(images, changed, self._change, factors, order, hue)
+
+    def _change(self, images: Tensor, factors: Tensor, order: Tensor, hue: Tensor) -> Tensor:
+        for which in order.unbind(1):  # which of the three, (B,)
+            factor = factors.gather(1, which[:, None])[:, :, None, None]
+            which = which[:, None, None, None]
+            grey = to_grey(images)  # (B, 1, H, W)
+            mean = grey.mean((2, 3), keepdim=True)
+            other = grey.mul_(which == 2).add_(mean * (which == 1))
+            images = torch.lerp(other, images, factor).clamp_(0, 1)
+        return images if self.hue == (0, 0) or images.shape[1] == 1 else shift_hue(images, hue)
 
 # %% ../../nbs/data/30_colour.ipynb #strength
 def _strength(
@@ -150,6 +153,26 @@ class RandomChannelPermutation(RandomTransform):
         rows = torch.arange(len(images), device=images.device)
         return images[rows[:, None], channels]
 
+# %% ../../nbs/data/30_colour.ipynb #gaussian
+def _gaussian(sigma: Tensor, kernel_size: int) -> Tensor:
+    "The weights of the neighbours, one row per image, each of sum 1: (B,) → (B, kernel_size)."
+    taps = torch.arange(kernel_size, device=sigma.device) - kernel_size // 2  # −k … k
+    kernel = torch.exp(-0.5 * (taps / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    return kernel / kernel.sum(1, keepdim=True)
+
+
+def _slide(
+    images: Tensor,  # (B, C, H, W)
+    kernel: Tensor,  # (B, taps), for both axes
+) -> Tensor:
+    "Both axes of every image convolved with its own kernel, edges reflected: (B, C, H, W)."
+    groups, reach = images.shape[0] * images.shape[1], kernel.shape[1] // 2
+    kernel = kernel.to(images.dtype).repeat_interleave(images.shape[1], dim=0)  # (B·C, taps)
+    planes = F.pad(images, [reach] * 4, mode="reflect").flatten(0, 1)  # (B·C, H + …, W + …)
+    planes = F.conv2d(planes, kernel[:, None, None, :], groups=groups)
+    planes = F.conv2d(planes, kernel[:, None, :, None], groups=groups)
+    return planes.view(images.shape)
+
 # %% ../../nbs/data/30_colour.ipynb #blur_matrix
 def blur_matrix(
     size: int,  # px along the axis
@@ -157,9 +180,8 @@ def blur_matrix(
     kernel_size: int,  # px, odd
 ) -> Tensor:
     "Gaussian blur along one axis as matrices, one per image, edges reflected: (B, size, size)."
+    kernel = _gaussian(sigma, kernel_size)
     taps = torch.arange(kernel_size, device=sigma.device) - kernel_size // 2  # −k … k
-    kernel = torch.exp(-0.5 * (taps / sigma.clamp(min=1e-3)[:, None]) ** 2)  # (B, taps)
-    kernel = kernel / kernel.sum(1, keepdim=True)
     px = torch.arange(size, device=sigma.device)
     source = (px[:, None] + taps).abs()  # (size, taps), reflected at the left edge
     source = (size - 1) - (size - 1 - source).abs()  # and at the right edge
@@ -202,8 +224,13 @@ class GaussianBlur(RandomTransform):
                 f"GaussianBlur: a kernel of {self.kernel_size} px is too long for images of {H}x{W} px; "
                 f"use a smaller sigma, or kernel_size={2 * min(H, W) - 1} at most."
             )
-        rows, columns = (blur_matrix(n, sigma, self.kernel_size) for n in (H, W))
-        return torch.where(sigma[:, None, None, None] > 0, resample(images, rows, columns), images)
+        return change_chosen(images, sigma > 0, self._blur, sigma)
+
+    def _blur(self, images: Tensor, sigma: Tensor) -> Tensor:
+        if dense_is_slow(images):
+            return _slide(images, _gaussian(sigma, self.kernel_size))
+        rows, columns = (blur_matrix(n, sigma, self.kernel_size) for n in images.shape[-2:])
+        return resample(images, rows, columns)
 
 # %% ../../nbs/data/30_colour.ipynb #RandomSolarize
 class RandomSolarize(RandomTransform):
@@ -221,8 +248,9 @@ class RandomSolarize(RandomTransform):
         return {"solarize": self.chosen(images, generator)}
 
     def apply(self, images: Tensor, solarize: Tensor) -> Tensor:
-        bright = solarize[:, None, None, None] & (images >= self.threshold)
-        return torch.where(bright, 1 - images, images)
+        return change_chosen(
+            images, solarize, lambda rows: torch.where(rows >= self.threshold, 1 - rows, rows)
+        )
 
 # %% ../../nbs/data/30_colour.ipynb #Normalize
 class Normalize(Transform):
@@ -250,7 +278,7 @@ class Normalize(Transform):
 
     def apply(self, images: Tensor) -> Tensor:
         mean, std = self._per_channel(images)
-        return (images - mean) / std
+        return (images - mean).div_(std)
 
     def undo(self, images: Tensor) -> Tensor:
         "Back to 0..1, to look at normalised images: (B, C, H, W) or (C, H, W)."

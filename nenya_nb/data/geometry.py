@@ -7,6 +7,7 @@ __all__ = ['interpolation_matrix', 'resample', 'Resize', 'CenterCrop', 'RandomRe
 
 # %% ../../nbs/data/20_geometry.ipynb #imports
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from .transforms import Transform, uniform_per_image
 
 # %% ../../nbs/data/20_geometry.ipynb #triangle
 def _triangle(x: Tensor) -> Tensor:
-    return (1 - x.abs()).clamp(min=0)
+    return (1 - x.abs()).clamp_(min=0)
 
 
 def _cubic(x: Tensor, a: float = -0.5) -> Tensor:
@@ -47,7 +48,7 @@ def interpolation_matrix(
     distance = old[:, None, :] - (new * scale)[:, :, None]  # (B, out, in)
     weight = _FILTERS[interpolation](distance / scale.clamp(min=1)[:, :, None])
     weight = weight * ((old > 0) & (old < length[:, None]))[:, None, :]
-    return weight / weight.sum(-1, keepdim=True)
+    return weight.div_(weight.sum(-1, keepdim=True))
 
 # %% ../../nbs/data/20_geometry.ipynb #resample
 def resample(
@@ -56,8 +57,30 @@ def resample(
     columns: Tensor,  # (B or 1, w, W), matrices for the horizontal axis
 ) -> Tensor:
     "Both axes of every image through their own matrices: (B, C, H, W) → (B, C, h, w)."
-    rows, columns = rows.to(images.dtype)[:, None], columns.to(images.dtype)[:, None]
-    return rows @ (images @ columns.mT)
+    rows, columns = rows.to(images.dtype), columns.to(images.dtype)
+    narrow = images.flatten(1, 2) @ columns.mT  # (B, C·H, w), all channels in one product
+    return rows[:, None] @ narrow.unflatten(1, images.shape[1:3])
+
+# %% ../../nbs/data/20_geometry.ipynb #dense_is_slow
+def dense_is_slow(images: Tensor) -> bool:
+    "Large images on a CPU, in a type that torch resizes there."
+    large = images[:1, :1].numel() >= 48 * 48  # px of one image; an empty batch has none
+    return large and images.device.type == "cpu" and images.dtype.itemsize >= 4
+
+
+def _crop_each(
+    images: Tensor,  # (B, C, H, W)
+    boxes: Tensor,  # (B, 4): top, left, height, width in whole px
+    size: tuple[int, int],
+    interpolation: str,
+) -> Tensor:
+    "Crop and resize, image after image: (B, C, H, W) → (B, C, *size)."
+    resize = partial(F.interpolate, size=size, mode=interpolation, antialias=True)
+    pieces = [
+        resize(image[None, :, top : top + height, left : left + width])
+        for image, (top, left, height, width) in zip(images, boxes.int().tolist(), strict=True)
+    ]
+    return torch.cat(pieces)
 
 # %% ../../nbs/data/20_geometry.ipynb #pair
 def _pair(size: int | tuple[int, int], name: str) -> tuple[int, int]:
@@ -93,12 +116,16 @@ class Resize(Transform):
         return [*start, self.size, longer] if H <= W else [*start, longer, self.size]
 
     def apply(self, images: Tensor) -> Tensor:
-        matrices = []
-        for old, new in zip(images.shape[2:], self.get_output_shape(images.shape)[2:], strict=True):
-            length = torch.full((1,), old, dtype=torch.float32, device=images.device)
-            start = torch.zeros_like(length)
-            matrices.append(interpolation_matrix(start, length, old, new, self.interpolation))
-        images = resample(images, *matrices)
+        size = self.get_output_shape(images.shape)[2:]
+        if dense_is_slow(images):
+            images = F.interpolate(images, size, mode=self.interpolation, antialias=True)
+        else:
+            matrices = []
+            for old, new in zip(images.shape[2:], size, strict=True):
+                length = torch.full((1,), old, dtype=torch.float32, device=images.device)
+                start = torch.zeros_like(length)
+                matrices.append(interpolation_matrix(start, length, old, new, self.interpolation))
+            images = resample(images, *matrices)
         return images.clamp_(0, 1) if self.interpolation == "bicubic" else images
 
 # %% ../../nbs/data/20_geometry.ipynb #CenterCrop
@@ -176,9 +203,13 @@ class RandomResizedCrop(Transform):
         self, images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor
     ) -> Tensor:
         (H, W), (h, w) = images.shape[-2:], self.size
-        rows = interpolation_matrix(top, height, H, h, self.interpolation)
-        columns = interpolation_matrix(left, width, W, w, self.interpolation)
-        images = resample(images, rows, columns)
+        boxes = torch.stack([top, left, height, width], dim=1)
+        if dense_is_slow(images) and torch.equal(boxes, boxes.round()):
+            images = _crop_each(images, boxes, self.size, self.interpolation)
+        else:
+            rows = interpolation_matrix(top, height, H, h, self.interpolation)
+            columns = interpolation_matrix(left, width, W, w, self.interpolation)
+            images = resample(images, rows, columns)
         return images.clamp_(0, 1) if self.interpolation == "bicubic" else images
 
 # %% ../../nbs/data/20_geometry.ipynb #RandomRotation
