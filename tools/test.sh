@@ -14,7 +14,7 @@ step "front end"
 node --test js/test/*.test.js
 
 step "notebooks run"
-nbdev-test --n-workers 2 --timing
+OMP_NUM_THREADS=1 nbdev-test --n-workers 2 --timing  # two at a time, so one thread each
 
 step "tests, two at a time"
 OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile -m "not browser and not timed"
