@@ -14,7 +14,7 @@ __all__ = ['BlockMask', 'CenterCrop', 'ColorJitter', 'Compose', 'Demean', 'FileI
            'masked_multi_crop', 'masked_view', 'multi_crop', 'natural_view', 'one_view', 'patch_pairs', 'picture_files',
            'read_ahead', 'read_image', 'resample', 'rotations', 'shape_distance', 'shapes_view', 'shift_hue',
            'show_images', 'target_blocks_view', 'to_floats', 'to_grey', 'torchvision_names', 'two_views',
-           'uniform_per_image', 'view_recipe', 'view_style']
+           'change_chosen', 'uniform_per_image', 'view_recipe', 'view_style']
 
 # %% ../../nbs/data/index.ipynb #all
 from nenya_nb.data.colour import (
@@ -75,6 +75,7 @@ from nenya_nb.data.transforms import (
     RandomHorizontalFlip,
     RandomTransform,
     Transform,
+    change_chosen,
     uniform_per_image,
 )
 from nenya_nb.data.views import (
@@ -158,6 +159,7 @@ _all_ = [
     "to_grey",
     "torchvision_names",
     "two_views",
+    "change_chosen",
     "uniform_per_image",
     "view_recipe",
     "view_style",
