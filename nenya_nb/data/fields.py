@@ -18,6 +18,7 @@ from nenya_nb.data.transforms import (
     RandomHorizontalFlip,
     RandomTransform,
     Transform,
+    change_chosen,
     uniform_per_image,
 )
 
@@ -50,7 +51,7 @@ class RandomVerticalFlip(RandomTransform):
         return {"flip": self.chosen(images, generator)}
 
     def apply(self, images: Tensor, flip: Tensor) -> Tensor:
-        return torch.where(flip[:, None, None, None], images.flip(-2), images)
+        return change_chosen(images, flip, lambda rows: rows.flip(-2))
 
 # %% ../../nbs/data/38_fields.ipynb #RandomJitterCrop
 class RandomJitterCrop(RandomResizedCrop):

@@ -461,3 +461,12 @@ class Notebook:
         with contextlib.suppress(Error):
             self.context.close()
         self.server.shutdown_kernels()
+
+
+def becomes(nb: "Notebook", expression: str, wanted) -> bool:
+    """Waits until the kernel has heard: what the page sends arrives a moment later."""
+    for _ in range(50):
+        if (value := nb.value(expression)) == wanted:
+            return True
+        nb.page.wait_for_timeout(100)
+    raise AssertionError(f"{expression} is {value!r}, not {wanted!r}")

@@ -23,15 +23,6 @@ images = torch.rand(3, 3, 32, 32)
 SHOW = "AttentionViewer.budget = 40_000\nviewer = AttentionViewer(net, images)\nviewer"
 
 
-def becomes(nb, expression: str, wanted) -> bool:
-    """Waits until the kernel has heard: what the page sends arrives a moment later."""
-    for _ in range(50):
-        if (value := nb.value(expression)) == wanted:
-            return True
-        nb.page.wait_for_timeout(100)
-    raise AssertionError(f"{expression} is {value!r}, not {wanted!r}")
-
-
 def pick(page, row: int, column: int) -> None:
     box = page.locator(STAGE).bounding_box()
     place = {"x": (column + 0.5) * box["width"] / 8, "y": (row + 0.5) * box["height"] / 8}
@@ -48,18 +39,18 @@ def test_points_walks_fetches_and_survives(open_notebook):
     assert page.locator(HEAD).count() == 4  # the mean, and three
     assert nb.ink(STAGE) > 64
     page.locator(HEAD).nth(2).click()
-    assert becomes(nb, "viewer.head", 1)
+    assert lab.becomes(nb, "viewer.head", 1)
     pick(page, 3, 5)
-    assert becomes(nb, "viewer.query", [3, 5])
+    assert lab.becomes(nb, "viewer.query", [3, 5])
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowLeft")
-    assert becomes(nb, "viewer.query", [4, 4])
+    assert lab.becomes(nb, "viewer.query", [4, 4])
     # a layer that was not sent: Python brings its row
     page.locator(f"{VIEW} input[type=range]").nth(2).fill("1")
-    assert becomes(nb, "viewer.layer", 1)
+    assert lab.becomes(nb, "viewer.layer", 1)
     page.wait_for_selector(f"{VIEW} .nnb-readout >> text=Patch 5, 5 looks at")
     page.wait_for_function(f"() => !document.querySelector('{HEAD}').disabled")
-    assert becomes(nb, "viewer.extra['key']", "0.1")
+    assert lab.becomes(nb, "viewer.extra['key']", "0.1")
     nb.value(
         "[setattr(viewer, 'query', [0]), setattr(viewer, 'image', 2), setattr(viewer, 'rollout', True)]"
     )

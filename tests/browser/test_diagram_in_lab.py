@@ -42,15 +42,6 @@ def visible(page) -> int:
     return int(page.locator(PANE).first.get_attribute("data-visible"))
 
 
-def becomes(nb, expression: str, wanted) -> bool:
-    """Waits until the kernel has heard: what the page sends arrives a moment later."""
-    for _ in range(50):
-        if (value := nb.value(expression)) == wanted:
-            return True
-        nb.page.wait_for_timeout(100)
-    raise AssertionError(f"{expression} is {value!r}, not {wanted!r}")
-
-
 @pytest.fixture
 def shown(open_notebook):
     nb = open_notebook([NET, SHOW])
@@ -74,8 +65,8 @@ def test_opens_by_click_and_by_keyboard(shown):
     page.click(part("pair"))
     page.wait_for_selector(part("pair.0"))
     assert visible(page) == before + 2
-    assert becomes(shown, "diagram.expanded", ["pair"])
-    assert becomes(shown, "diagram.selected", "pair")
+    assert lab.becomes(shown, "diagram.expanded", ["pair"])
+    assert lab.becomes(shown, "diagram.selected", "pair")
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector(part("pair.0"), state="detached")
     page.keyboard.press("ArrowRight")
@@ -93,7 +84,7 @@ def test_opens_by_click_and_by_keyboard(shown):
     page.keyboard.press("e")
     page.wait_for_selector(part("stage.3/add"))
     assert page.locator(f"{DIAGRAM} .nnb-curve.nnb-skip").count() == 5  # one in each block
-    assert becomes(shown, "len(diagram.expanded)", 8)  # two stages, five blocks, one fold
+    assert lab.becomes(shown, "len(diagram.expanded)", 8)  # two stages, five blocks, one fold
     # keys of the notebook did nothing: the cells are still there and no cell is being edited
     assert page.locator(".jp-Notebook .jp-CodeCell").count() == 2
 
@@ -102,7 +93,7 @@ def test_selection_travels_both_ways(shown):
     page = shown.page
     page.click(part("fc"))
     page.wait_for_selector(f"{DIAGRAM} .nnb-details >> text=model.fc")
-    assert becomes(shown, "diagram.module is net.fc", True)
+    assert lab.becomes(shown, "diagram.module is net.fc", True)
     shown.value("setattr(diagram, 'selected', 'stage.2.conv')")
     page.wait_for_selector(f"{part('stage.2.conv')}.nnb-selected")
     box, frame = (
@@ -110,7 +101,7 @@ def test_selection_travels_both_ways(shown):
         for s in (part("stage.2.conv"), f"{DIAGRAM} .nnb-canvas")
     )
     assert frame["y"] <= box["y"] and box["y"] + box["height"] <= frame["y"] + frame["height"]
-    assert becomes(shown, "'stage.0×4' in diagram.expanded", True)
+    assert lab.becomes(shown, "'stage.0×4' in diagram.expanded", True)
     shown.value("setattr(diagram, 'expanded', [])")
     page.wait_for_selector(part("stage.2.conv"), state="detached")
 
@@ -122,7 +113,7 @@ def test_search_finds_and_opens(shown):
     page.keyboard.type("stage.2 norm")
     page.keyboard.press("Enter")
     page.wait_for_selector(f"{part('stage.2.norm')}.nnb-selected")
-    assert becomes(shown, "diagram.selected", "stage.2.norm")
+    assert lab.becomes(shown, "diagram.selected", "stage.2.norm")
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.dataset.id") == "stage.2.norm"
 
@@ -130,14 +121,14 @@ def test_search_finds_and_opens(shown):
 def test_survives_a_reload(shown):
     shown.page.click(part("pair"))
     shown.page.wait_for_selector(part("pair.0"))
-    assert becomes(shown, "diagram.expanded", ["pair"])
+    assert lab.becomes(shown, "diagram.expanded", ["pair"])
     shown.reload()
     shown.wait(f"{DIAGRAM}[data-ready]")
     shown.page.wait_for_selector(part("pair.0"))
     shown.page.wait_for_selector(f"{part('pair')}.nnb-selected")
     shown.page.click(part("fc"))
     shown.page.wait_for_selector(f"{part('fc')}.nnb-selected")
-    assert becomes(shown, "diagram.selected", "fc")
+    assert lab.becomes(shown, "diagram.selected", "fc")
 
 
 def test_restarted_kernel_leaves_a_picture_and_a_message(shown):

@@ -49,15 +49,6 @@ fit(Tiny(), data, epochs=4, callbacks=[film], progress=False, monitor=False);
 """
 
 
-def becomes(nb, expression: str, wanted) -> bool:
-    """Waits until the kernel has heard: what the page sends arrives a moment later."""
-    for _ in range(50):
-        if (value := nb.value(expression)) == wanted:
-            return True
-        nb.page.wait_for_timeout(100)
-    raise AssertionError(f"{expression} is {value!r}, not {wanted!r}")
-
-
 def data_becomes(page, name: str, test: str) -> str:
     page.wait_for_function(
         f"a => {{ const v = document.querySelector('{ROOT}').getAttribute(a); return {test}; }}",
@@ -103,14 +94,14 @@ def test_points_selects_colours_and_survives_a_reload(open_notebook):
     assert "neighbours agree" in page.locator(f"{ROOT} .nnb-card").inner_text()
     assert page.locator(f"{ROOT} .nnb-card canvas").count() == 9
     page.mouse.click(x, y)
-    assert becomes(nb, "len(explorer.selected)", 1)
+    assert lab.becomes(nb, "len(explorer.selected)", 1)
     number = nb.value("explorer.selected[0]")
     assert f"image {number:,}" in page.locator(f"{ROOT} .nnb-card").inner_text()
     page.keyboard.press("Escape")
-    assert becomes(nb, "explorer.selected", [])
+    assert lab.becomes(nb, "explorer.selected", [])
     # a lasso around everything
     lasso(page)
-    assert becomes(nb, "explorer.class_mix", {"sun": 100, "moon": 100, "star": 100})
+    assert lab.becomes(nb, "explorer.class_mix", {"sun": 100, "moon": 100, "star": 100})
     # from Python
     nb.value("setattr(explorer, 'selected', [1, 4, 7])")
     page.wait_for_selector(f"{ROOT} .nnb-selection >> text=3 selected")
@@ -118,12 +109,12 @@ def test_points_selects_colours_and_survives_a_reload(open_notebook):
     nb.value("setattr(explorer, 'colour', 'x')")
     page.wait_for_selector(f"{ROOT} .nnb-scale:not([hidden]) >> text=299")
     page.locator(f"{ROOT} .nnb-colour select").select_option("agreement")
-    assert becomes(nb, "explorer.colour", "agreement")
+    assert lab.becomes(nb, "explorer.colour", "agreement")
     page.locator(f"{ROOT} .nnb-class").nth(1).click()
-    assert becomes(nb, "explorer.isolated", [1])
+    assert lab.becomes(nb, "explorer.isolated", [1])
     page.locator(f"{ROOT} .nnb-timeline input").focus()
     page.keyboard.press("Home")
-    assert becomes(nb, "explorer.frame", 0)
+    assert lab.becomes(nb, "explorer.frame", 0)
     for theme in lab.THEMES:
         nb.theme(theme)
         for width, size in {"wide": lab.WIDE, "narrow": lab.NARROW}.items():
@@ -149,7 +140,7 @@ def test_follows_a_training_and_outlives_its_kernel(open_notebook):
     data_becomes(page, "moment", "v === '1'")
     data_becomes(page, "moment", "v === '4'")
     page.wait_for_selector(f"{ROOT} .nnb-timeline[data-playing=false]")
-    assert becomes(nb, "film.frame", -1)
+    assert lab.becomes(nb, "film.frame", -1)
     nb.value("setattr(film, 'frame', 1)")
     page.wait_for_selector(f"{ROOT} .nnb-moment >> text=epoch 1")
     nb.restart_kernel()

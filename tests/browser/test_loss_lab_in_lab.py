@@ -58,14 +58,6 @@ def number(page, name: str) -> float:
     return float(page.locator(LOSS).first.get_attribute(f"data-{name}"))
 
 
-def becomes(nb, expression: str, wanted) -> None:
-    for _ in range(50):
-        if (value := nb.value(expression)) == wanted:
-            return
-        nb.page.wait_for_timeout(100)
-    raise AssertionError(f"{expression} is {value!r}, not {wanted!r}")
-
-
 @pytest.fixture
 def shown(open_notebook):
     nb = open_notebook([SETUP, SHOW])
@@ -82,7 +74,7 @@ def test_follows_training_agrees_with_python_and_works_on_alone(shown):
     assert number(page, "loss") == pytest.approx(number(page, "own"), abs=1e-4)
     assert number(page, "own") == pytest.approx(shown.value("lab._kept[2].loss"), abs=1e-4)
     slide(page, "temperature", 700)
-    becomes(shown, "lab.temperature > 0.3", True)
+    lab.becomes(shown, "lab.temperature > 0.3", True)
     page.wait_for_function(
         f"() => {{ const d = document.querySelector('{LOSS}').dataset; return Math.abs(d.loss - d.own) > 0.01 }}"
     )
@@ -90,7 +82,7 @@ def test_follows_training_agrees_with_python_and_works_on_alone(shown):
     page.locator(f"{LOSS} .nnb-time input").focus()
     page.keyboard.press("Home")
     page.wait_for_selector(f"{LOSS}[data-frame='0']")
-    becomes(shown, "lab.frame", 0)
+    lab.becomes(shown, "lab.frame", 0)
     page.wait_for_function(
         f"w => Math.abs(document.querySelector('{LOSS}').dataset.own - w) < 1e-4",
         arg=shown.value("lab._kept[0].loss"),
@@ -98,16 +90,16 @@ def test_follows_training_agrees_with_python_and_works_on_alone(shown):
     page.locator(f"{LOSS} .nnb-matrix").first.focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
-    becomes(shown, "lab.selected", [1, 1])
+    lab.becomes(shown, "lab.selected", [1, 1])
     assert "left out" in page.locator(f"{LOSS} .nnb-readout").inner_text()
     page.click(f"{LOSS} >> text=By class")
-    becomes(shown, "lab.order", "class")
+    lab.becomes(shown, "lab.order", "class")
     page.click(f"{LOSS} >> text=Gradient")
     page.wait_for_selector(f"{LOSS} h3 >> text=Pull and push")
     shown.value("setattr(lab, 'temperature', 0.05)")
     page.wait_for_selector(f"{LOSS} [data-setting=temperature] output >> text=0.05")
     page.click(f"{LOSS} >> text=The algorithm's own")
-    becomes(shown, "lab.temperature", 0.1)
+    lab.becomes(shown, "lab.temperature", 0.1)
     shown.restart_kernel()
     shown.page.wait_for_selector(f"{LOSS} .nnb-notice >> text=The kernel was restarted")
     before = number(shown.page, "loss")

@@ -29,15 +29,6 @@ fit(mae, data, epochs=3, batch_size=20, progress=False, monitor=False, callbacks
 """
 
 
-def becomes(nb, expression: str, wanted) -> bool:
-    """Waits until the kernel has heard: what the page sends arrives a moment later."""
-    for _ in range(50):
-        if (value := nb.value(expression)) == wanted:
-            return True
-        nb.page.wait_for_timeout(100)
-    raise AssertionError(f"{expression} is {value!r}, not {wanted!r}")
-
-
 def pick(page, row: int, column: int) -> None:
     box = page.locator(STAGE).bounding_box()
     place = {"x": (column + 0.5) * box["width"] / 8, "y": (row + 0.5) * box["height"] / 8}
@@ -53,19 +44,19 @@ def test_compares_masks_trains_and_survives(open_notebook):
     page = nb.page
     page.wait_for_selector(f"{VIEW} output >> text=epoch 3")
     page.locator(f"{VIEW} input[aria-label=Time]").fill("0")
-    assert becomes(nb, "viewer.frame", 0)
+    assert lab.becomes(nb, "viewer.frame", 0)
     page.wait_for_selector(f"{VIEW} output >> text=untrained")
     page.locator(ROW).nth(2).click()
-    assert becomes(nb, "viewer.image", 2)
+    assert lab.becomes(nb, "viewer.image", 2)
     pick(page, 2, 6)
-    assert becomes(nb, "viewer.patch", [2, 6])
+    assert lab.becomes(nb, "viewer.patch", [2, 6])
     page.keyboard.press("ArrowUp")
-    assert becomes(nb, "viewer.patch", [1, 6])
+    assert lab.becomes(nb, "viewer.patch", [1, 6])
     assert page.locator(f"{VIEW} .nnb-patch tbody tr").count() == 3
     page.locator(f"{VIEW} .nnb-stage-box input").fill("0.8")
-    assert becomes(nb, "viewer.wipe", 0.8)
+    assert lab.becomes(nb, "viewer.wipe", 0.8)
     page.locator(f"{VIEW} .nnb-button").click()  # a new mask
-    assert becomes(nb, "viewer.seed", 1)
+    assert lab.becomes(nb, "viewer.seed", 1)
     page.wait_for_selector(f"{VIEW} .nnb-patch >> text=Click a patch")
     ratio = page.locator(f"{VIEW} input[aria-label='Hidden share']")
     ratio.fill("0.3")

@@ -33,15 +33,6 @@ def stage(name: str) -> str:
     return f'{STAGES} .nnb-stage[data-stage="{name}"]'
 
 
-def becomes(nb, expression: str, wanted) -> None:
-    """Waits until the kernel has heard: what the page sends arrives a moment later."""
-    for _ in range(50):
-        if (value := nb.value(expression)) == wanted:
-            return
-        nb.page.wait_for_timeout(100)
-    raise AssertionError(f"{expression} is {value!r}, not {wanted!r}")
-
-
 @pytest.fixture
 def net():
     scope = {}
@@ -82,26 +73,26 @@ def test_talks_with_the_kernel_and_survives_a_reload(shown):
     nb.resize(lab.WIDE)
     nb.theme("light")
     page.click(stage("stem"))
-    becomes(nb, "explorer.selected", "stem")
+    lab.becomes(nb, "explorer.selected", "stem")
     page.locator(f"{STAGES} .nnb-tile").nth(2).click()
-    becomes(
+    lab.becomes(
         nb,
         f"explorer.channel == {page.locator(f'{STAGES} .nnb-tile').nth(2).get_attribute('data-channel')}",
         True,
     )
     page.locator(f"{STAGES} .nnb-map").click(position={"x": 2, "y": 2})
-    becomes(nb, "explorer.position", (0, 0))
-    becomes(nb, "'stem 0 0' in explorer.effective", True)  # measured by the kernel, unasked
+    lab.becomes(nb, "explorer.position", (0, 0))
+    lab.becomes(nb, "'stem 0 0' in explorer.effective", True)  # measured by the kernel, unasked
     page.click(f"{STAGES} .nnb-sight .nnb-segments button:last-child")
     page.wait_for_selector(f"{STAGES} .nnb-sight >> text=90 % of its influence")
     nb.value("[setattr(explorer, 'selected', 'stage'), setattr(explorer, 'size', 48)]")
     page.wait_for_selector(f"{STAGES}[data-stage=stage][data-size='48']")
     page.locator(f"{STAGES} input[type=range]").focus()
     page.keyboard.press("Home")
-    becomes(nb, "explorer.size == explorer.table.sizes[0]", True)
+    lab.becomes(nb, "explorer.size == explorer.table.sizes[0]", True)
     page.locator(stage("stage")).focus()
     page.keyboard.press("ArrowLeft")
-    becomes(nb, "explorer.selected", "stem")
+    lab.becomes(nb, "explorer.selected", "stem")
     assert page.locator(".jp-Notebook .jp-CodeCell").count() == 2  # the notebook heard no key
     nb.reload()
     nb.wait(f"{STAGES}[data-ready][data-stage=stem]")

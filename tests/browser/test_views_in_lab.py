@@ -22,15 +22,6 @@ def knob(key: str) -> str:
     return f'{VIEWS} [data-key="{key}"] input'
 
 
-def becomes(nb, expression: str, wanted) -> None:
-    """Waits until the kernel has heard: what the page sends arrives a moment later."""
-    for _ in range(50):
-        if (value := nb.value(expression)) == wanted:
-            return
-        nb.page.wait_for_timeout(100)
-    raise AssertionError(f"{expression} is {value!r}, not {wanted!r}")
-
-
 def slide(page, selector: str, value: float) -> None:
     page.locator(selector).first.evaluate(
         "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})) }", value
@@ -55,18 +46,20 @@ def test_knobs_draws_recipes_and_code(shown):
         page.locator(f"{VIEWS} .nnb-outline").first.get_attribute("points"),
     )
     slide(page, knob("ColorJitter.hue"), 0.5)
-    becomes(shown, "playground.knobs['ColorJitter.hue']", 0.5)
+    lab.becomes(shown, "playground.knobs['ColorJitter.hue']", 0.5)
     page.wait_for_function(f"b => ({PIXELS})('{first}') != b", arg=before)
     assert page.locator(f"{VIEWS} .nnb-outline").first.get_attribute("points") == outline
     serial = int(shown.data(VIEWS, "serial"))
     for value in range(60):  # a fast finger: only some are asked for, the last one for certain
         slide(page, knob("ColorJitter.brightness"), value / 60)
-    becomes(shown, "playground.knobs['ColorJitter.brightness']", pytest.approx(59 / 60, abs=0.06))
+    lab.becomes(
+        shown, "playground.knobs['ColorJitter.brightness']", pytest.approx(59 / 60, abs=0.06)
+    )
     assert int(shown.data(VIEWS, "serial")) - serial < 60
     page.click(f"{VIEWS} >> text=New draw")
-    becomes(shown, "playground.seed", 2)
+    lab.becomes(shown, "playground.seed", 2)
     page.locator(f"{VIEWS} .nnb-row").nth(3).click()
-    becomes(shown, "playground.focus", 3)
+    lab.becomes(shown, "playground.focus", 3)
     page.select_option(f"{VIEWS} .nnb-recipe select", "multi_crop")
     page.wait_for_function(f"() => document.querySelectorAll('{VIEWS} .nnb-view').length == 8")
     page.click(f"{VIEWS} .nnb-kinds button:nth-child(2)")
@@ -75,7 +68,7 @@ def test_knobs_draws_recipes_and_code(shown):
     page.click(f"{VIEWS} >> text=Show the code")
     assert "[view1] * 2 + [view3] * 3" in page.locator(f"{VIEWS} pre").inner_text()
     page.click(f"{VIEWS} >> text=Reset knobs")
-    becomes(shown, "len(playground.views)", 8)
+    lab.becomes(shown, "len(playground.views)", 8)
     shown.value("setattr(playground, 'knobs', {'view3.count': 2})")
     page.wait_for_function(f"() => document.querySelectorAll('{VIEWS} .nnb-view').length == 4")
     shown.restart_kernel()
@@ -94,7 +87,7 @@ def test_looks_right_and_survives_a_reload(shown):
     shown.reload()
     shown.wait(f"{VIEWS}[data-ready]")
     slide(shown.page, knob("view1.RandomGrayscale.p"), 1)
-    becomes(shown, "playground.knobs['view1.RandomGrayscale.p']", 1)
+    lab.becomes(shown, "playground.knobs['view1.RandomGrayscale.p']", 1)
 
 
 # --- pages of their own -----------------------------------------------------------------------------------------------
