@@ -8,6 +8,7 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 from common import save, table
+from threadpoolctl import threadpool_limits
 
 REPEATS = 5
 
@@ -100,8 +101,9 @@ def probe(count: int, queries: int, dim: int, C: float) -> dict:
 
 def main() -> None:
     torch.set_num_threads(1)
-    rows = [knn(10_000, 2_000, 128, 20, "cpu"), knn(20_000, 2_000, 512, 200, "cpu")]
-    rows += [probe(5_000, 1_000, 128, 0.01), probe(5_000, 1_000, 512, 1.0)]
+    with threadpool_limits(1):  # scikit-learn has threads of its own
+        rows = [knn(10_000, 2_000, 128, 20, "cpu"), knn(20_000, 2_000, 512, 200, "cpu")]
+        rows += [probe(5_000, 1_000, 128, 0.01), probe(5_000, 1_000, 512, 1.0)]
     if torch.cuda.is_available():
         rows += [knn(100_000, 10_000, 512, 200, "cuda")]
     lines, missed = [], []

@@ -66,6 +66,19 @@ def test_nearest_neighbours_matches_sorting():
     )
 
 
+@pytest.mark.parametrize("count, k", [(1, 1), (50, 3), (50, 50), (1000, 1), (1003, 7), (4099, 200)])
+@pytest.mark.parametrize("levels", [None, 5], ids=["all differ", "many ties"])
+def test_the_largest_are_those_of_topk(count, k, levels):
+    rows = torch.randn(6, count)
+    rows = rows if levels is None else rows.mul(levels).round()
+    rows[0] = torch.arange(count).float()  # the largest side by side, at the end
+    rows[1] = -rows[0]
+    values, where = knn._largest(rows, k)
+    assert torch.equal(values, rows.topk(k).values)
+    assert torch.equal(values, rows.gather(1, where))
+    assert all(len(set(row)) == k for row in where.tolist())
+
+
 def test_groups_of_queries_do_not_change_the_answer(monkeypatch):
     (train, names), (test, truth) = clouds(100, 6), clouds(57, 7)
     whole = knn_accuracy(train, names, test, truth)

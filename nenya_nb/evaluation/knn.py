@@ -14,6 +14,25 @@ from torch import Tensor
 
 from .latents import extract_latents
 
+# %% ../../nbs/evaluation/10_knn.ipynb #largest
+def _largest(
+    rows: Tensor,  # (Q, N)
+    k: int,  # 1 to N
+) -> tuple[Tensor, Tensor]:
+    "The `k` largest numbers of each row, falling, and where they are: as `topk`, in two short searches."
+    count = rows.shape[1]
+    width = int((count / k) ** 0.5)
+    if width < 4:
+        return tuple(rows.topk(k))
+    pieces = count // width
+    regular = rows[:, : width * pieces].unflatten(1, (width, pieces))  # a piece is a column
+    chosen = regular.amax(dim=1).topk(k, sorted=False).indices  # (Q, k)
+    where = chosen[:, None] + pieces * torch.arange(width, device=rows.device)[:, None]
+    rest = torch.arange(width * pieces, count, device=rows.device).expand(len(rows), -1)
+    where = torch.cat([where.flatten(1), rest], dim=1)  # (Q, k · width and a few)
+    values, best = rows.gather(1, where).topk(k)
+    return values, where.gather(1, best)
+
 # %% ../../nbs/evaluation/10_knn.ipynb #nearest_neighbours
 _CHUNK = 2**26  # similarities held at once: 256 MiB
 
@@ -40,8 +59,9 @@ def nearest_neighbours(
         rows = min(rows, 256)  # a GPU wants all it can get
     held = known.new_empty(min(rows, len(asked)), len(known))
     groups = [(group, held[: len(group)]) for group in asked.split(rows)]
-    found = [torch.mm(group, known.T, out=similarity).topk(k) for group, similarity in groups]
-    return torch.cat([top.values for top in found]), torch.cat([top.indices for top in found])
+    found = [_largest(torch.mm(group, known.T, out=out), k) for group, out in groups]
+    similarity, index = zip(*found, strict=True)
+    return torch.cat(similarity), torch.cat(index)
 
 # %% ../../nbs/evaluation/10_knn.ipynb #knn_predict
 def knn_predict(
