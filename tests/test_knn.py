@@ -118,6 +118,14 @@ def test_knn_explains_mistakes():
         nearest_neighbours(train, train[0], k=1)
     with pytest.raises(ValueError, match="k=0"):
         nearest_neighbours(train, train, k=0)
+    with pytest.raises(ValueError, match="3 of 10 known images have no class"):
+        knn_predict(train, names.clone().index_fill_(0, torch.tensor([0, 4, 5]), -1), train, k=2)
+    broken = train.clone()
+    broken[1, 3], broken[7, 0] = torch.nan, torch.inf
+    with pytest.raises(ValueError, match="2 of 10 rows of features hold nan"):
+        nearest_neighbours(broken, train, k=1)
+    with pytest.raises(ValueError, match="2 of 10 rows of query hold nan"):
+        nearest_neighbours(train, broken, k=1)
 
 
 class Images(SimpleNamespace):

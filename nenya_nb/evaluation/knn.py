@@ -44,7 +44,7 @@ def nearest_neighbours(
 ) -> tuple[Tensor, Tensor]:
     """The `k` most similar rows of `features` for each query, by cosine: similarities (Q, k), falling, and indices (Q, k).
 
-    Raises ValueError when `k` is not in 1…N or the shapes do not fit."""
+    Raises ValueError when `k` is not in 1…N, when the shapes do not fit, or when a feature is nan or infinite."""
     if features.dim() != 2 or query.dim() != 2 or features.shape[1] != query.shape[1]:
         raise ValueError(
             f"nearest_neighbours: features {tuple(features.shape)} and query {tuple(query.shape)}, expected (N, D) and (Q, D)."
@@ -53,6 +53,13 @@ def nearest_neighbours(
         raise ValueError(
             f"nearest_neighbours: {k=}, but there are {len(features)} known images; choose 1 to that many."
         )
+    for rows, name in ((features, "features"), (query, "query")):
+        broken = int((~rows.isfinite().all(dim=1)).sum())
+        if broken:
+            raise ValueError(
+                f"nearest_neighbours: {broken} of {len(rows)} rows of {name} hold nan or infinity, so nothing is near "
+                f"to them. Look at the images they were made from, or leave them out."
+            )
     known, asked = (F.normalize(rows.detach().float(), dim=1) for rows in (features, query))
     rows = max(_CHUNK // len(known), 32)
     if known.device.type == "cpu":
@@ -71,7 +78,15 @@ def knn_predict(
     k: int = 20,  # neighbours that vote
     temperature: float = 0.07,  # small: only the nearest count; large: all k count the same
 ) -> Tensor:
-    "The class that the `k` nearest known images vote for: (Q, D) → (Q,)."
+    """The class that the `k` nearest known images vote for: (Q, D) → (Q,).
+
+    Raises ValueError for a class below 0, which means: not known."""
+    unknown = int((train_targets < 0).sum())
+    if unknown:
+        raise ValueError(
+            f"knn_predict: {unknown} of {len(train_targets)} known images have no class (below 0), but it is classes that "
+            f"vote; use images with labels, or leave these out."
+        )
     similarity, index = nearest_neighbours(train_features, test_features, k)  # (Q, k)
     weights = ((similarity - similarity[:, :1]) / temperature).exp()
     classes = train_targets.to(index.device)[index]  # (Q, k)
