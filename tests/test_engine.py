@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 
 import pytest
 import torch
@@ -243,6 +244,13 @@ def test_unknown_trackers_are_explained():
     with pytest.raises(ValueError, match="Did you mean 'tensorboard'"):
         trained(log_with="tensorbord", history=history)
     assert history.state == "failed"
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_tracker_without_its_package_is_explained(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)  # cannot be imported
+    with pytest.raises(ValueError, match=f"{name}' needs a package that is not installed"):
+        trained(log_with=name)
 
 
 # ---- what a run leaves behind

@@ -9,6 +9,7 @@ from torch import nn
 from nenya_nb.core import Clock
 from nenya_nb.training.optim import (
     build_optimizer,
+    layer_numbers,
     parameter_groups,
     set_learning_rate,
     set_weight_decay,
@@ -215,6 +216,29 @@ def test_layer_decay_of_an_algorithm_counts_the_layers_of_its_backbone(kind):
     assert {rates[id(p)] for p in stem.parameters()} == {lowest}
     if blocks:
         assert rates[id(backbone.blocks[2].mlp.fc1.weight)] == 0.5 and lowest == 0.5**4
+
+
+@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:convnext_atto"])
+def test_layer_decay_sees_through_the_wrapper_of_a_backbone(name):
+    from nenya_nb.models import get_backbone
+
+    with torch.device("meta"):
+        backbone = get_backbone(name, num_classes=0)
+    bare, wrapped = layer_numbers(backbone.model), layer_numbers(backbone)
+    assert {f"model.{key}": number for key, number in bare.items()} == wrapped
+    assert max(wrapped.values()) >= 12 and min(wrapped.values()) == 0
+
+
+@pytest.mark.parametrize("wrong", [-1.0, (0.1, -1.0), math.nan, math.inf])
+def test_a_weight_decay_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match="weight_decay=.*at least 0"):
+        parameter_groups(network(), wrong)
+
+
+@pytest.mark.parametrize("wrong", [75, 0, -0.5])
+def test_a_layer_decay_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match="expected a factor in"):
+        parameter_groups(network(), 0.1, layer_decay=wrong)
 
 
 def test_layer_decay_without_layers_is_refused():

@@ -6,6 +6,7 @@
 __all__ = ['layer_numbers', 'parameter_groups', 'lr_for', 'build_optimizer', 'set_learning_rate', 'set_weight_decay']
 
 # %% ../../nbs/training/20_optim.ipynb #imports
+import math
 import re
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from ..core import Clock, cosine, unknown_name, warmup_cosine
 from .lars import LARS
 
 # %% ../../nbs/training/20_optim.ipynb #layer_numbers
+_WRAPPERS = re.compile(r"(?:(?:model|encoder)\.)*")  # of backbones that hold another's network
 _STEM = re.compile(r"cls_token|reg_token|pos_embed|patch_embed|norm_pre|conv1|bn1|stem|conv_stem")
 _BLOCK = re.compile(r"(?:blocks|layers|layer|stages|features)\.?(\d+)(?:\.(?:blocks\.)?(\d+))?")
 
@@ -26,11 +28,11 @@ def layer_numbers(
     "For each parameter's name the layer it stands in: 0 for the stem, then the blocks, last what is above them."
     places: dict[str, tuple] = {}
     for name, _ in model.named_parameters():
-        inside = name if not hasattr(model, "backbone") else name.partition("backbone.")[2]
-        inside = inside.removeprefix("backbone.")
+        inside = name.partition("backbone.")[2] if hasattr(model, "backbone") else name
+        inside = inside[_WRAPPERS.match(inside).end() :]
         if block := _BLOCK.match(inside):
             places[name] = (1, *(int(number) for number in block.groups() if number))
-        elif inside.startswith("norm.") and "blocks." in name.join(places):
+        elif inside.startswith("norm.") and any("blocks." in other for other in places):
             places[name] = max(places.values())  # a transformer's last norm
         else:
             places[name] = (0,) if _STEM.match(inside) else (2,)
@@ -48,7 +50,16 @@ def parameter_groups(
     for the parts that `model.constant_lr` names, and for each layer if there is a `layer_decay`. A part with a
     method `no_weight_decay` names more to spare.
 
-    Raises ValueError when no parameter requires a gradient, a named part does not exist, or there are no layers."""
+    Raises ValueError when no parameter requires a gradient, a named part does not exist, there are no layers, or for a
+    negative decay or a `layer_decay` that is not in (0, 1]."""
+    first, last = weight_decay if isinstance(weight_decay, tuple | list) else (weight_decay,) * 2
+    if not (min(first, last) >= 0 and max(first, last) < math.inf):
+        raise ValueError(f"{weight_decay=}; expected a number of at least 0, or (first, last).")
+    if layer_decay is not None and not 0 < layer_decay <= 1:
+        raise ValueError(
+            f"{layer_decay=}; expected a factor in (0, 1], usually 0.65 to 0.9: what a layer's learning rate is of that "
+            f"of the layer above."
+        )
     steady: set[nn.Parameter] = set()
     for name in getattr(model, "constant_lr", ()):
         if not isinstance(part := getattr(model, name, None), nn.Module):
@@ -69,7 +80,6 @@ def parameter_groups(
             f"{type(model).__name__}: layer_decay={layer_decay}, but the parameters' names tell of no blocks "
             f"(blocks.0, layer1.0, …); leave layer_decay out."
         )
-    first, last = weight_decay if isinstance(weight_decay, tuple) else (weight_decay, weight_decay)
     groups: dict[tuple, dict] = {}
     for name, p in model.named_parameters():
         if not p.requires_grad:

@@ -15,15 +15,16 @@ import numpy as np
 from ..core import unknown_name
 from .history import History
 
-# %% ../../nbs/training/33_trackers.ipynb #make_trackers
-def _make_trackers(log_with: Any, directory: Path) -> list[Any]:
-    "Accelerate's trackers, by name or as they are."
+# %% ../../nbs/training/33_trackers.ipynb #start_trackers
+def _start_trackers(log_with: Any, directory: Path) -> list[Any]:
+    "Accelerate's trackers, by name or as they are, started."
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
     several = isinstance(log_with, Iterable) and not isinstance(log_with, str)
     trackers = []
     for tracker in log_with if several else [log_with]:
         if isinstance(tracker, GeneralTracker):
+            tracker.start()
             trackers.append(tracker)
             continue
         if tracker not in LOGGER_TYPE_TO_CLASS:
@@ -32,6 +33,7 @@ def _make_trackers(log_with: Any, directory: Path) -> list[Any]:
             kind = LOGGER_TYPE_TO_CLASS[tracker]
             place = {"logging_dir": directory} if kind.requires_logging_directory else {}
             trackers.append(kind("nenya_nb", **place))
+            trackers[-1].start()
         except (ImportError, NameError) as error:
             raise ValueError(
                 f"fit: log_with={tracker!r} needs a package that is not installed ({error}); "
@@ -49,10 +51,9 @@ def track(
     """Sends the metrics and events of a run to trackers, at the rate of the history's flushes.
 
     Raises ValueError for an unknown tracker, or one whose package is not installed."""
-    trackers = _make_trackers(log_with, Path(directory))
+    trackers = _start_trackers(log_with, Path(directory))
     plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.items()}
     for tracker in trackers:
-        tracker.start()
         tracker.store_init_configuration(plain)
 
     def on_rows(block: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
