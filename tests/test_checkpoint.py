@@ -354,6 +354,17 @@ def test_no_checkpoint_at_all_is_none(tmp_path):
     assert latest_checkpoint(tmp_path) is None and latest_checkpoint(tmp_path / "nowhere") is None
 
 
+@pytest.mark.parametrize(
+    "other", [nn.Linear(3, 4), nn.Linear(3, 3, bias=False), nn.Sequential(nn.Linear(3, 3))]
+)
+def test_a_checkpoint_of_another_network_is_refused_and_changes_nothing(tmp_path, other):
+    path = save_checkpoint(tmp_path, 3, nn.Linear(3, 3), {})
+    before = {name: weight.clone() for name, weight in other.state_dict().items()}
+    with pytest.raises(ValueError, match="step_00000003 was saved from another network than this"):
+        load_checkpoint(path, other)
+    assert all(torch.equal(before[name], weight) for name, weight in other.state_dict().items())
+
+
 def test_shared_weights_are_saved(tmp_path):
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight

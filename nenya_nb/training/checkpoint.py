@@ -180,8 +180,23 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Verifies a checkpoint, loads the model, and returns the rest of the state (on the CPU).
 
-    Raises ValueError when the checkpoint is damaged, RuntimeError when it belongs to another architecture."""
+    Raises ValueError when the checkpoint is damaged or belongs to another network; the model is unchanged then."""
     verify_checkpoint(path)
     state = torch.load(Path(path) / "state.pt", map_location="cpu", weights_only=True)
-    model.load_state_dict(load_file(Path(path) / "model.safetensors") | state.pop("extra"))
+    saved, own = (
+        load_file(Path(path) / "model.safetensors") | state.pop("extra"),
+        model.state_dict(),
+    )
+    strange = sorted(
+        name
+        for name in saved.keys() | own.keys()
+        if getattr(saved.get(name), "shape", None) != getattr(own.get(name), "shape", None)
+    )
+    if strange:
+        raise ValueError(
+            f"{Path(path).name} was saved from another network than this {type(model).__name__}: {len(strange)} of "
+            f"{len(own)} tensors are missing, new or of another size, for example {strange[0]}. Build the algorithm as "
+            f"config.json beside the checkpoints says, or train in a new directory."
+        )
+    model.load_state_dict(saved)
     return state
