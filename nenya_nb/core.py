@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['unknown_name', 'seed_everything', 'default_device', 'pick_device', 'Clock', 'cosine', 'warmup_cosine',
-           'embedding_std', 'world_size', 'rank', 'gather', 'broadcast', 'image_batches']
+           'embedding_std', 'world_size', 'rank', 'gather', 'broadcast', 'image_batches', 'open_hdf5']
 
 # %% ../nbs/core.ipynb #imports
 import difflib
 import math
+import os
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 # %% ../nbs/core.ipynb #unknown_name
 def unknown_name(
@@ -183,13 +185,40 @@ def image_batches(
     dataset: Any,  # of ours, a torch Dataset, or an iterable of (images, targets)
     batch_size: int = 256,  # images at once
     device: torch.device | str | None = None,  # where images go; None: where they are
+    start: int = 0,  # first row, a multiple of the batch size
 ) -> Iterator[tuple[Tensor, Any]]:
-    "All images, (B, C, H, W), and what the data set knows of them, batch by batch in the order of the data."
+    """All images, (B, C, H, W), and what the data set knows of them, batch by batch in the order of the data.
+
+    Our data sets read images on disk ahead of their time."""
+    if hasattr(dataset, "batches"):
+        yield from dataset.batches(batch_size, device, start)
+        return
     if hasattr(dataset, "batch") and hasattr(dataset, "targets"):
-        for rows in torch.arange(len(dataset)).split(batch_size):
+        for rows in torch.arange(start, len(dataset)).split(batch_size):
             yield dataset.batch(rows, device=device), dataset.targets[rows]
         return
     if hasattr(dataset, "__getitem__") and not isinstance(dataset, DataLoader | list | tuple):
-        dataset = DataLoader(dataset, batch_size=batch_size)
+        rest = Subset(dataset, range(start, len(dataset))) if start else dataset
+        dataset, start = DataLoader(rest, batch_size=batch_size), 0
+    done = 0
     for images, targets in dataset:
-        yield images if device is None else images.to(device), targets
+        done += len(images)
+        if done > start:
+            yield images if device is None else images.to(device), targets
+
+# %% ../nbs/core.ipynb #open_hdf5
+def open_hdf5(
+    path: str | os.PathLike,  # of the file
+) -> Any:
+    "An HDF5 file, open for reading: an `h5py.File`. Raises FileNotFoundError, or ValueError for a damaged one."
+    import h5py
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{os.fspath(path)!r} is no HDF5 file, or was cut short: {reason}"
+        ) from None

@@ -88,3 +88,24 @@ def test_image_batches_read_three_kinds_of_data_alike():
         images, targets = zip(*image_batches(dataset, batch_size=2, device="cpu"), strict=True)
         torch.testing.assert_close(torch.cat(images), ours.batch())
         assert torch.equal(torch.cat(targets), ours.targets)
+        if isinstance(dataset, list):
+            continue
+        rest = torch.cat([images for images, _ in image_batches(dataset, 2, start=2)])
+        torch.testing.assert_close(rest, ours.batch()[2:])
+
+
+def test_open_hdf5_names_what_is_missing_or_damaged(tmp_path):
+    import h5py
+
+    from nenya_nb.core import open_hdf5
+
+    with pytest.raises(FileNotFoundError, match="There is no file '.*fields.h5'"):
+        open_hdf5(tmp_path / "fields.h5")
+    with h5py.File(tmp_path / "fields.h5", "w") as file:
+        file["train"] = torch.zeros(1000)
+    with open_hdf5(str(tmp_path / "fields.h5")) as file:
+        assert list(file) == ["train"] and file.mode == "r"
+    whole = (tmp_path / "fields.h5").read_bytes()
+    (tmp_path / "fields.h5").write_bytes(whole[:3000])
+    with pytest.raises(ValueError, match="is no HDF5 file, or was cut short"):
+        open_hdf5(tmp_path / "fields.h5")

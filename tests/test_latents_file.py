@@ -68,18 +68,22 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path):
         command = [sys.executable, "-c", SCRIPT, str(path), str(delay)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
+    def rows():
+        return partitions(path)["train"][0] if path.exists() else 0
+
     whole = start(tmp_path / "whole.h5", 0)
     random.seed(4)
-    path, kills, progress = tmp_path / "killed.h5", 0, [0]
+    path, progress = tmp_path / "killed.h5", [0]
     for _ in range(4):
-        run = start(path, 0.01)
+        run, enough = start(path, 0.01), progress[-1] + random.randint(1, 100)
         assert run.stdout.readline() == "ready\n"
-        time.sleep(random.uniform(0.0, 0.25))
+        while rows() < enough and run.poll() is None:
+            time.sleep(0.001)
+        time.sleep(random.uniform(0.0, 0.02))
         run.send_signal(signal.SIGKILL)
-        kills += run.wait() == -signal.SIGKILL
-        if path.exists():
-            progress.append(partitions(path)["train"][0])
-    assert kills >= 2 and progress == sorted(progress) and 0 < progress[-1] < 500, progress
+        assert run.wait() == -signal.SIGKILL
+        progress.append(rows())
+    assert progress == sorted(progress) and 0 < progress[-1] < 500, progress
     assert start(path, 0).wait() == 0 and whole.wait() == 0
     one, other = load_latents(path), load_latents(tmp_path / "whole.h5")
     assert torch.equal(one.features, other.features) and torch.equal(one.targets, other.targets)
@@ -94,6 +98,48 @@ def test_streamed_latents_are_those_in_memory(tmp_path, data):
     assert torch.equal(streamed.targets, kept.targets) and repr(streamed) == repr(kept)
     assert knn_accuracy(*streamed, *streamed, k=3) == knn_accuracy(*kept, *kept, k=3)
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["latents.h5"]
+
+
+@pytest.mark.parametrize("kind", ["ours", "dataset", "loader", "list", "generator", "more", "less"])
+def test_in_memory_is_batch_after_batch_whatever_is_known_of_the_length(data, kind):
+    model, pairs = net(), TensorDataset(data.batch(), data.targets)
+    rows = {"more": [*range(50), *range(50)], "less": range(48)}.get(kind, range(50))
+    batches = [
+        (data.batch(rows[i : i + 8]), data.targets[rows[i : i + 8]]) for i in range(0, len(rows), 8)
+    ]
+    source = {
+        "ours": data,
+        "dataset": pairs,
+        "loader": DataLoader(pairs, batch_size=8),
+        "list": batches,
+        "generator": (batch for batch in batches),
+        "more": DataLoader(pairs, batch_size=8, sampler=[*range(50), *range(50)]),
+        "less": DataLoader(pairs, batch_size=8, drop_last=True),
+    }[kind]
+    found = extract_latents(model, source, batch_size=8)
+    with torch.no_grad():
+        expected = torch.cat([model.eval()(images) for images, _ in batches])
+    assert torch.equal(found.features, expected) and found.features.is_contiguous()
+    assert torch.equal(found.targets, torch.cat([names for _, names in batches]))
+    assert found.features.untyped_storage().nbytes() == expected.numel() * 4
+    assert not found.features.is_inference() and not found.targets.is_inference()
+
+
+def test_in_memory_holds_the_result_once(data):
+    """A second copy of the table would be seen by torch's own count of what it allocates."""
+    rows = torch.randn(64, 4096)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4096))
+    images = data.images[torch.arange(2048) % 50]
+    many = ImageDataset(images, torch.zeros(2048), mean=data.mean, std=data.std)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        found = extract_latents(model, many, batch_size=64)
+    held, most = 0, 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    result = found.features.numel() * 4
+    assert result <= most < result + 4 * rows.numel() * 4
 
 
 def test_partitions_stand_side_by_side_as_nenya_has_them(tmp_path, data):

@@ -112,14 +112,34 @@ class ColorJitter(RandomTransform):
         return change_chosen(images, changed, self._change, factors, order, hue)
 
     def _change(self, images: Tensor, factors: Tensor, order: Tensor, hue: Tensor) -> Tensor:
-        for which in order.unbind(1):  # which of the three, (B,)
-            factor = factors.gather(1, which[:, None])[:, :, None, None]
-            which = which[:, None, None, None]
-            grey = to_grey(images)  # (B, 1, H, W)
-            mean = grey.mean((2, 3), keepdim=True)
-            other = grey.mul_(which == 2).add_(mean * (which == 1))
-            images = torch.lerp(other, images, factor).clamp_(0, 1)
+        alone = len(images) == 1 and images.device.type == "cpu"
+        images = (_mix_alone if alone else _mix)(images, factors, order)
         return images if self.hue == (0, 0) or images.shape[1] == 1 else shift_hue(images, hue)
+
+# %% ../../nbs/data/30_colour.ipynb #mix
+def _mix(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+    "The three factors (B, 3), each image in its own order (B, 3): (B, C, H, W)."
+    for which in order.unbind(1):  # which of the three, (B,)
+        factor = factors.gather(1, which[:, None])[:, :, None, None]
+        which = which[:, None, None, None]
+        grey = to_grey(images)  # (B, 1, H, W)
+        mean = grey.mean((2, 3), keepdim=True)
+        other = grey.mul_(which == 2).add_(mean * (which == 1))
+        images = torch.lerp(other, images, factor).clamp_(0, 1)
+    return images
+
+
+def _mix_alone(image: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+    "The same for one image on a processor, whose order is known: (1, C, H, W)."
+    factors = factors[0].tolist()
+    for which in order[0].tolist():
+        if which == 0:
+            image = image * factors[which]
+        else:
+            grey = to_grey(image)  # (1, 1, H, W)
+            image = torch.lerp(grey if which == 2 else grey.mean(), image, factors[which])
+        image.clamp_(0, 1)
+    return image
 
 # %% ../../nbs/data/30_colour.ipynb #strength
 def _strength(
@@ -163,15 +183,21 @@ def _gaussian(sigma: Tensor, kernel_size: int) -> Tensor:
 
 def _slide(
     images: Tensor,  # (B, C, H, W)
-    kernel: Tensor,  # (B, taps), for both axes
+    kernel: Tensor,  # (B, taps), for both axes, the same to the left and to the right
 ) -> Tensor:
     "Both axes of every image convolved with its own kernel, edges reflected: (B, C, H, W)."
-    groups, reach = images.shape[0] * images.shape[1], kernel.shape[1] // 2
-    kernel = kernel.to(images.dtype).repeat_interleave(images.shape[1], dim=0)  # (B·C, taps)
-    planes = F.pad(images, [reach] * 4, mode="reflect").flatten(0, 1)  # (B·C, H + …, W + …)
-    planes = F.conv2d(planes, kernel[:, None, None, :], groups=groups)
-    planes = F.conv2d(planes, kernel[:, None, :, None], groups=groups)
-    return planes.view(images.shape)
+    slid = []
+    for image, weights in zip(images, kernel, strict=True):
+        weights = weights[weights > 1e-9].tolist()  # what is farther away does not count
+        image = F.pad(image, [len(weights) // 2] * 4, mode="reflect")  # (C, H + …, W + …)
+        for axis in (-1, -2):
+            size = image.shape[axis] - len(weights) + 1
+            shifted = [image.narrow(axis, k, size) for k in range(len(weights))]
+            image = shifted[0] * weights[0]
+            for neighbour, weight in zip(shifted[1:], weights[1:], strict=True):
+                image.add_(neighbour, alpha=weight)
+        slid.append(image)
+    return torch.stack(slid)
 
 # %% ../../nbs/data/30_colour.ipynb #blur_matrix
 def blur_matrix(
@@ -227,7 +253,7 @@ class GaussianBlur(RandomTransform):
         return change_chosen(images, sigma > 0, self._blur, sigma)
 
     def _blur(self, images: Tensor, sigma: Tensor) -> Tensor:
-        if dense_is_slow(images):
+        if dense_is_slow(images, 96):
             return _slide(images, _gaussian(sigma, self.kernel_size))
         rows, columns = (blur_matrix(n, sigma, self.kernel_size) for n in images.shape[-2:])
         return resample(images, rows, columns)

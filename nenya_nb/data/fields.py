@@ -57,8 +57,8 @@ class RandomVerticalFlip(RandomTransform):
 class RandomJitterCrop(RandomResizedCrop):
     """A square-on crop of nearly the same size, near the centre, resized: Nenya's `random_jitter` (arXiv:2303.12521).
 
-    (B, C, H, W) → (B, C, *size). With 64 px images the defaults cut out 40 px, up to 5 px off the centre. Raises
-    ValueError for a `scale` outside 0..1, and when crop and jitter do not fit into the image."""
+    (B, C, H, W) → (B, C, *size). With 64 px images the defaults cut out 40 px, up to 5 px off the centre; a piece that
+    would stick out is moved back into the image. Raises ValueError for a `scale` outside 0..1, or a `jitter` outside 0..0.5."""
 
     def __init__(
         self,

@@ -62,9 +62,12 @@ def resample(
     return rows[:, None] @ narrow.unflatten(1, images.shape[1:3])
 
 # %% ../../nbs/data/20_geometry.ipynb #dense_is_slow
-def dense_is_slow(images: Tensor) -> bool:
+def dense_is_slow(
+    images: Tensor,  # (B, C, H, W)
+    side: int = 48,  # px: how large a square must be to count as large
+) -> bool:
     "Large images on a CPU, in a type that torch resizes there."
-    large = images[:1, :1].numel() >= 48 * 48  # px of one image; an empty batch has none
+    large = images[:1, :1].numel() >= side * side  # px of one image; an empty batch has none
     return large and images.device.type == "cpu" and images.dtype.itemsize >= 4
 
 
@@ -95,7 +98,8 @@ class Resize(Transform):
     """Resizes with antialias. One number is the new length of the shorter edge, the other edge keeps the proportion;
     a pair is (height, width).
 
-    Bicubic results are clipped to 0..1, so use it before `Normalize`."""
+    (B, C, H, W) → (B, C, h, w). Bicubic results are clipped to 0..1, so use it before `Normalize`. Raises ValueError
+    for a size below 1 px or an unknown interpolation."""
 
     def __init__(
         self,
@@ -130,7 +134,7 @@ class Resize(Transform):
 
 # %% ../../nbs/data/20_geometry.ipynb #CenterCrop
 class CenterCrop(Transform):
-    """Cuts out the middle. Raises ValueError when an image is smaller than `size`: `Resize` first."""
+    """Cuts out the middle: (B, C, H, W) → (B, C, *size). Raises ValueError when an image is smaller than `size`: `Resize` first."""
 
     def __init__(
         self,
@@ -156,7 +160,8 @@ class RandomResizedCrop(Transform):
     """Crops a random piece of each image and resizes it with antialias (Szegedy 2015, arXiv:1409.4842).
 
     (B, C, H, W) → (B, C, *size). The pieces are distributed as torchvision's, and given the same pieces the results
-    agree. Bicubic results are clipped to 0..1."""
+    agree. Bicubic results are clipped to 0..1. Raises ValueError for a `scale` outside 0..1, a `ratio` that is not above
+    0, or an unknown interpolation."""
 
     def __init__(
         self,
@@ -214,9 +219,10 @@ class RandomResizedCrop(Transform):
 
 # %% ../../nbs/data/20_geometry.ipynb #RandomRotation
 class RandomRotation(Transform):
-    """Turns each image about its centre by a random angle, bilinear, size kept.
+    """Turns each image about its centre by a random angle, bilinear: (B, C, H, W) → (B, C, H, W).
 
-    Positive angles turn counter-clockwise, as in torchvision."""
+    Positive angles turn counter-clockwise, as in torchvision. Raises ValueError for angles out of order or an unknown
+    padding."""
 
     def __init__(
         self,

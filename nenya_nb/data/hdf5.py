@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import unknown_name
+from ..core import open_hdf5, unknown_name
 from .datasets import ImageDataset, image_statistics
 from .fields import Demean, fill_missing
 from .stores import ImageStore, fits
@@ -97,20 +97,7 @@ class HDF5Images(ImageStore):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": {}}
 
-# %% ../../nbs/data/74_hdf5.ipynb #open_hdf5
-def open_hdf5(path: Path) -> Any:
-    "Opens a file for reading; a missing or damaged one is named."
-    import h5py
-
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{str(path)!r} is no HDF5 file, or was cut short: {reason}") from None
-
-
+# %% ../../nbs/data/74_hdf5.ipynb #image_shape
 def _image_shape(file: Any, name: str) -> tuple[int, tuple[int, int, int], bool]:
     "Number of images, (C, H, W), and whether the channels come last in the file."
     import h5py

@@ -7,6 +7,7 @@ __all__ = ['RandomMask', 'BlockMask', 'RandomBlockMask', 'Masked', 'MaskedCrops'
 
 # %% ../../nbs/data/35_masks.ipynb #imports
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +24,9 @@ def _smallest(
     return numbers.argsort(1).argsort(1) < count
 
 
-def _grid(images: Tensor, size: int, name: str) -> tuple[int, int]:
-    "How many squares of `size` px fit exactly into the height and width of (…, H, W)."
-    H, W = images.shape[-2:]
+def _grid(shape: Sequence[int], size: int, name: str) -> tuple[int, int]:
+    "How many squares of `size` px fit exactly into the height and width of a shape (…, H, W)."
+    H, W = shape[-2:]
     if H % size or W % size:
         raise ValueError(
             f"{name}: images of {H}x{W} px do not divide into squares of {size} px; "
@@ -55,13 +56,13 @@ class RandomMask(Transform):
         self.patch_size, self.mask_size, self.ratio = patch_size, mask_size, ratio
 
     def get_output_shape(self, shape: list[int] | tuple[int, ...]) -> list[int]:
-        h, w = _grid(torch.empty(shape[-2:], device="meta"), self.mask_size, "RandomMask")
+        h, w = _grid(shape, self.mask_size, "RandomMask")
         times = self.mask_size // self.patch_size
         return [*shape[:-3], h * times, w * times]
 
     def sample(self, images: Tensor, generator: Generator | None = None) -> dict[str, Tensor]:
         "Which squares to hide: `cells` (B, H/mask_size, W/mask_size) bool."
-        h, w = _grid(images, self.mask_size, "RandomMask")
+        h, w = _grid(images.shape, self.mask_size, "RandomMask")
         count = math.ceil(self.ratio * h * w - 1e-9)  # 0.7 · 10 is a little more than 7
         cells = _smallest(uniform_per_image(images, 0, 1, generator, h * w), count)
         return {"cells": cells.view(-1, h, w)}
@@ -128,7 +129,7 @@ class BlockMask(Transform):
         self.min_block, self.aspect = min_block, tuple(aspect)
 
     def get_output_shape(self, shape: list[int] | tuple[int, ...]) -> list[int]:
-        h, w = _grid(torch.empty(shape[-2:], device="meta"), self.patch_size, "BlockMask")
+        h, w = _grid(shape, self.patch_size, "BlockMask")
         if self.num_masked >= h * w:
             raise ValueError(
                 f"BlockMask: num_masked is {self.num_masked}, but images of {shape[-2]}x{shape[-1]} px have only "
@@ -171,7 +172,7 @@ class RandomBlockMask(BlockMask):
         self.ratio, self.p = tuple(ratio), p
 
     def get_output_shape(self, shape: list[int] | tuple[int, ...]) -> list[int]:
-        h, w = _grid(torch.empty(shape[-2:], device="meta"), self.patch_size, "RandomBlockMask")
+        h, w = _grid(shape, self.patch_size, "RandomBlockMask")
         return [*shape[:-3], h, w]
 
     def sample(self, images: Tensor, generator: Generator | None = None) -> dict[str, Tensor]:

@@ -111,9 +111,11 @@ def change_chosen(
     if images.device.type != "cpu":
         return torch.where(chosen[:, None, None, None], change(images, *parameters), images)
     changed = images.clone()
-    rows, together = chosen.nonzero()[:, 0], max(1, _CACHED // max(1, images[:1].numel()))
+    rows, together = chosen.nonzero()[:, 0], _CACHED // max(1, images[:1].numel())
+    together = together if together > 4 else 1  # so few are not worth gathering
     for start in range(0, len(rows), together):
         few = rows[start : start + together]
+        few = slice(few[0], few[0] + 1) if len(few) == 1 else few  # not copied
         changed[few] = change(images[few], *(values[few] for values in parameters))
     return changed
 

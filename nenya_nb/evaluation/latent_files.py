@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core import unknown_name
+from ..core import open_hdf5, unknown_name
 
 # %% ../../nbs/evaluation/00a_latent_files.ipynb #weights_sha256
 def weights_sha256(
@@ -33,21 +33,8 @@ def weights_sha256(
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
-# %% ../../nbs/evaluation/00a_latent_files.ipynb #h5
+# %% ../../nbs/evaluation/00a_latent_files.ipynb #table
 _PARTS = ("", "_targets", "_progress")
-
-
-def _h5(path: Path) -> Any:
-    "The file, open for reading. Raises FileNotFoundError, or ValueError for a damaged one."
-    import h5py
-
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{str(path)!r} is no HDF5 file, or was cut short: {reason}") from None
 
 
 def _table(file: Any, name: str, shape: tuple[int, ...], kind: str) -> Any:
@@ -78,7 +65,7 @@ def create_latents(
     try:
         with h5py.File(draft, "w", libver="earliest") as file:
             if path.exists():
-                with _h5(path) as old:
+                with open_hdf5(path) as old:
                     for name in old:
                         if name not in [partition + part for part in _PARTS]:
                             old.copy(name, file)
@@ -103,7 +90,7 @@ class LatentWriter:
         path: str | os.PathLike,  # made by `create_latents`
         partition: str,  # "train", "valid" …
     ):
-        with _h5(Path(path)) as file:
+        with open_hdf5(path) as file:
             tables = [file[partition + part] for part in _PARTS]
             self.count, self.dim = tables[0].shape
             self.done = int(tables[2][0])
@@ -161,7 +148,7 @@ def partitions(
     path: str | os.PathLike,  # of the file
 ) -> dict[str, tuple[int, int]]:
     "The partitions of a file of features: name → (rows done, rows in all)."
-    with _h5(Path(path)) as file:
+    with open_hdf5(path) as file:
         found = {}
         for name in file:
             if getattr(file[name], "ndim", 0) == 2 and file[name].dtype.kind == "f":
@@ -189,7 +176,7 @@ def read_latents(
             f"{path.name}: {done:,} of {count:,} rows of {partition!r} are done; call extract_latents again as before, "
             "it goes on from there."
         )
-    with _h5(path) as file:
+    with open_hdf5(path) as file:
         names = file.get(f"{partition}_targets")
         targets = torch.full((count,), -1) if names is None else _mapped(path, names)
         return _mapped(path, file[partition]), targets
@@ -200,7 +187,7 @@ def latent_manifest(
     partition: str,  # "train", "valid" …
 ) -> dict[str, Any]:
     "What made the features: model, weights, configuration, data, versions; empty if the file does not say."
-    with _h5(Path(path)) as file:
+    with open_hdf5(path) as file:
         if partition not in file:
             raise unknown_name("partition", partition, partitions(path))
         return json.loads(file[partition].attrs.get("manifest", "{}"))

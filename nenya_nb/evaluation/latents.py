@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from ..core import image_batches, unknown_name
 from nenya_nb.evaluation.latent_files import (
@@ -79,26 +79,7 @@ def _asking(model: nn.Module, layer: str | None) -> Iterator[Callable[[Tensor], 
         for module, mode in modes:
             module.training = mode
 
-# %% ../../nbs/evaluation/00_latents.ipynb #batches
-def _batches(
-    dataset: Any, batch_size: int, device: Any, start: int
-) -> Iterator[tuple[Tensor, Any]]:
-    "(images, targets) from row `start` on, a multiple of the batch size; images on disk are read ahead."
-    if hasattr(dataset, "batches"):
-        yield from dataset.batches(batch_size, device, start)
-    elif hasattr(dataset, "batch") and hasattr(dataset, "targets"):
-        for rows in torch.arange(start, len(dataset)).split(batch_size):
-            yield dataset.batch(rows, device=device), dataset.targets[rows]
-    elif hasattr(dataset, "__getitem__") and not isinstance(dataset, DataLoader | list | tuple):
-        yield from image_batches(Subset(dataset, range(start, len(dataset))), batch_size, device)
-    else:
-        done = 0
-        for images, targets in image_batches(dataset, batch_size, device):
-            done += len(images)
-            if done > start:
-                yield images, targets
-
-
+# %% ../../nbs/evaluation/00_latents.ipynb #describe
 def _describe(
     model: nn.Module, dataset: Any, first: Tensor, count: int, layer: str | None, batch_size: int
 ) -> dict[str, Any]:
@@ -127,6 +108,44 @@ def _describe(
         },
     }
 
+# %% ../../nbs/evaluation/00_latents.ipynb #count
+def _count(dataset: Any) -> int | None:
+    "How many images a data set says it has; None for batches that come one by one."
+    source = dataset.dataset if isinstance(dataset, DataLoader) else dataset
+    known = hasattr(source, "__len__") and not isinstance(source, list | tuple)
+    return len(source) if known else None
+
+
+def _put(
+    table: Tensor | None,  # (n, …); None: not made yet
+    rows: Tensor,  # (B, …)
+    done: int,  # rows of the table that are taken
+    count: int,  # rows to make room for
+) -> Tensor:
+    "The table with the next rows in their place: made when there is none, twice as large when it is full."
+    end = done + len(rows)
+    if table is None or end > len(table):
+        wider = torch.empty(max(count, end, 2 * done), *rows.shape[1:], dtype=rows.dtype)
+        if table is not None:
+            wider[:done] = table[:done]
+        table = wider
+    table[done:end] = rows
+    return table
+
+
+def _to_memory(ask: Callable, batches: Iterator, count: int) -> Latents:
+    "Features and targets of all batches, each row written once, to its place."
+    features, targets, done = None, None, 0
+    for images, names in batches:
+        rows = ask(images)
+        features = _put(features, rows, done, count)
+        targets = _put(targets, torch.as_tensor(names).cpu().long(), done, count)
+        done += len(rows)
+    if not done:
+        raise ValueError("extract_latents: the data set is empty.")
+    whole = done == len(features)
+    return Latents(*(t if whole else t[:done].clone() for t in (features, targets)))
+
 # %% ../../nbs/evaluation/00_latents.ipynb #to_file
 def _to_file(
     ask: Callable,
@@ -139,16 +158,16 @@ def _to_file(
 ) -> None:
     "Streams the features of a data set into a partition of a file, or the rest of them."
     batch_size, device, layer = options["batch_size"], options["device"], options["layer"]
-    source = getattr(dataset, "dataset", dataset) if isinstance(dataset, DataLoader) else dataset
-    if not hasattr(source, "__len__") or isinstance(source, list | tuple):
+    count = _count(dataset)
+    if count is None:
         raise ValueError("extract_latents: path needs a data set that knows its length.")
     begun = resume and path.exists() and partition in partitions(path)
     before = latent_manifest(path, partition) if begun else {}
     batch_size = before.get("batch_size", batch_size)  # the same batches give the same bits
-    first = next(_batches(dataset, batch_size, device, 0), None)
+    first = next(image_batches(dataset, batch_size, device, 0), None)
     if first is None:
         raise ValueError("extract_latents: the data set is empty.")
-    manifest = _describe(model, dataset, first[0], len(source), layer, batch_size)
+    manifest = _describe(model, dataset, first[0], count, layer, batch_size)
     if other := [k for k in manifest if before and k != "made" and manifest[k] != before.get(k)]:
         told = "; ".join(
             f"{k}: {str(before.get(k))[:60]} there, {str(manifest[k])[:60]} now" for k in other
@@ -158,13 +177,13 @@ def _to_file(
             "or resume=False to replace it."
         )
     if not begun:
-        create_latents(path, partition, len(source), ask(first[0]).shape[1], manifest)
+        create_latents(path, partition, count, ask(first[0]).shape[1], manifest)
     saved = time.monotonic()
     with LatentWriter(path, partition) as writer:
         rest = (
             ()
             if writer.done == writer.count
-            else _batches(dataset, batch_size, device, writer.done)
+            else image_batches(dataset, batch_size, device, writer.done)
         )
         for images, names in rest:
             writer.write(ask(images), torch.as_tensor(names).cpu().long())
@@ -201,14 +220,8 @@ def extract_latents(
             options = dict(batch_size=batch_size, device=device, layer=layer)
             _to_file(ask, model, dataset, Path(path), partition, resume, options)
             return Latents(*read_latents(path, partition))
-        features, targets = [], []
-        with closing(_batches(dataset, batch_size, device, 0)) as batches:
-            for images, names in batches:
-                features.append(ask(images))
-                targets.append(torch.as_tensor(names).cpu())
-    if not features:
-        raise ValueError("extract_latents: the data set is empty.")
-    return Latents(torch.cat(features), torch.cat(targets).long())
+        with closing(image_batches(dataset, batch_size, device)) as batches:
+            return _to_memory(ask, batches, _count(dataset) or 0)
 
 # %% ../../nbs/evaluation/00_latents.ipynb #load_latents
 def load_latents(
