@@ -2,7 +2,7 @@
 // `node build.mjs` builds once, `node build.mjs --watch` rebuilds on each change.
 import { createHash } from "node:crypto";
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { dirname, join, relative, sep } from "node:path";
+import { basename, dirname, join, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
 
@@ -39,6 +39,22 @@ const scoped = {
   },
 };
 
+/**
+ * The rules of a widget weigh more than those that all share (base.css), in whatever order a page got the style sheets of
+ * several: .nnb-live becomes .nnb-root.nnb-live. And they are about this widget only.
+ */
+const weighed = {
+  name: "weighed-widget-css",
+  setup(build) {
+    build.onLoad({ filter: /src.[a-z_]+\.css$/ }, async ({ path }) => {
+      const text = await readFile(path, "utf8"),
+        [root] = /\.nnb-[a-z]+/.exec(text);
+      if (text.includes(".nnb-root")) return { errors: [{ text: `.nnb-root is for base.css; begin the rules with ${root}` }] };
+      return { contents: text.replace(new RegExp(`\\${root}(?![\\w-])`, "g"), `.nnb-root${root}`), loader: "css" };
+    });
+  },
+};
+
 const entries = (await readdir(source)).filter((name) => /\.(js|css)$/.test(name));
 const options = {
   entryPoints: entries.map((name) => join(source, name)),
@@ -51,7 +67,7 @@ const options = {
   legalComments: "eof",
   // RequireJS on static pages would make UMD dependencies register there instead of exporting
   define: { "define.amd": "false" },
-  plugins: [scoped],
+  plugins: [scoped, weighed],
   logLevel: "warning",
   metafile: true,
 };
@@ -60,9 +76,10 @@ if (process.argv.includes("--watch")) {
   await (await esbuild.context({ ...options, logLevel: "info" })).watch();
 } else {
   const stamp = await fingerprint();
-  await rm(target, { recursive: true, force: true });
   await mkdir(target, { recursive: true });
-  const { metafile } = await esbuild.build(options);
+  const { metafile } = await esbuild.build(options); // where it fails, the bundles of before stay
+  const made = Object.keys(metafile.outputs).map((file) => basename(file));
+  for (const name of await readdir(target)) if (!made.includes(name)) await rm(join(target, name), { recursive: true });
   await writeFile(join(target, STAMP), `${stamp}\n`);
   for (const [file, { bytes }] of Object.entries(metafile.outputs)) {
     console.log(`${(bytes / 1024).toFixed(1).padStart(7)} KiB  ${relative(target, join(process.cwd(), file))}`);

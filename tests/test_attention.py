@@ -1,4 +1,4 @@
-"""Attention maps against explicit formulas, other libraries' own weights and brute force; the viewer without a browser."""
+"""Attention maps against explicit formulas, our models' own weights and brute force; the viewer without a browser."""
 
 import math
 
@@ -66,7 +66,7 @@ def test_weights_of_a_row_that_sees_nothing_are_zero():
     assert attention_weights(q, q, mask).abs().sum() == 0
 
 
-# --- our models, other people's models --------------------------------------------------------------------------------
+# --- our models, hand-written ones ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -119,40 +119,6 @@ def test_hidden_tokens_of_mae_are_not_there():
         cells = one.cells(one.keys)[b]
         visible = torch.where(hidden[b] == 0)[0].tolist()
         assert sorted(cells[cells >= 0].tolist()) == visible
-
-
-@pytest.mark.parametrize(
-    "name, size", [("vit_tiny_patch16_224", 64), ("swin_tiny_patch4_window7_224", 56)]
-)
-def test_timm_fused_and_explicit_agree(name, size):
-    timm = pytest.importorskip("timm")
-    images, found = torch.randn(1, 3, size, size), []
-    for fused in (True, False):
-        timm.layers.set_fused_attn(fused)
-        try:
-            torch.manual_seed(0)
-            found.append(attention_maps(timm.create_model(name, img_size=size).eval(), images))
-        finally:
-            timm.layers.set_fused_attn(True)
-    assert found[1][0].kind == "softmax"
-    for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a.weights, b.weights, atol=1e-5, rtol=1e-4)
-        assert a.keys.equal(b.keys) and a.queries.equal(b.queries) and a.path == b.path
-        assert a.key_grid is not None
-
-
-def test_torchvision_vit_gives_the_weights_that_multihead_attention_reports():
-    torchvision = pytest.importorskip("torchvision")
-    model = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32).eval()
-    images, inputs = torch.randn(2, 3, 32, 32), []
-    layer = model.encoder.layers[1].self_attention
-    hook = layer.register_forward_pre_hook(lambda _, args: inputs.append(args))
-    maps = attention_maps(model, images)
-    hook.remove()
-    _, weights = layer(*inputs[0], need_weights=True, average_attn_weights=False)
-    torch.testing.assert_close(maps[1].weights, weights)
-    assert maps[1].kind == "MultiheadAttention" and maps[1].key_grid == (4, 4)
-    assert maps[1].prefix == 1
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -217,12 +183,6 @@ def test_a_softmax_that_is_no_attention_is_not_seen():
     net = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Flatten(2), nn.Softmax(dim=-1))
     with pytest.raises(ValueError, match="ran without attention"):
         attention_maps(net, torch.randn(1, 3, 8, 8))
-
-
-def test_channels_that_look_at_channels_have_no_place():
-    timm = pytest.importorskip("timm")
-    maps = attention_maps(timm.create_model("xcit_nano_12_p16_224"), torch.randn(1, 3, 64, 64))
-    assert maps[0].key_grid is None and maps[-1].key_grid == (4, 4)
 
 
 def test_module_is_left_as_it_was():
@@ -301,7 +261,8 @@ import traitlets  # noqa: E402
 
 from nenya_nb.widgets import base  # noqa: E402
 from nenya_nb.widgets.attention import AttentionViewer  # noqa: E402
-from nenya_nb.widgets.attention_bytes import from_bytes, to_bytes, unpack_array  # noqa: E402
+from nenya_nb.widgets.attention_bytes import from_bytes, to_bytes  # noqa: E402
+from nenya_nb.widgets.pixels import unpack_array  # noqa: E402
 
 
 @pytest.fixture
@@ -374,28 +335,3 @@ def test_viewer_of_swin_has_windows_and_no_rollout(bundles):
     with pytest.raises(traitlets.TraitError, match="same tokens"):
         viewer.rollout = True
     assert viewer.figure() is not None and "SwinTransformer" in repr(viewer)
-
-
-def test_training_with_and_without_the_viewer_is_equal(bundles, monkeypatch):
-    from nenya_nb.data import load_dataset
-    from nenya_nb.models import SupCE
-    from nenya_nb.training import fit
-
-    monkeypatch.setenv("IN_TEST", "1")
-    data, ends = load_dataset("shapes").subset(range(48)), []
-    for watched in (False, True):
-        torch.manual_seed(0)
-        model = vit(drop_path_rate=0.2)
-        viewer = AttentionViewer(model, data.batch(range(2)))
-        first = viewer.maps
-        fit(
-            SupCE(model),
-            data,
-            epochs=2,
-            batch_size=24,
-            progress=False,
-            monitor=False,
-            callbacks=[viewer] if watched else [],
-        )
-        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    assert torch.equal(*ends) and viewer.maps != first

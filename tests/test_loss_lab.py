@@ -18,6 +18,7 @@ from nenya_nb.data import load_dataset  # noqa: E402
 from nenya_nb.models.algorithms.barlow_twins import BarlowTwins  # noqa: E402
 from nenya_nb.models.algorithms.byol import BYOL  # noqa: E402
 from nenya_nb.models.algorithms.dino import DINO, DINOLoss  # noqa: E402
+from nenya_nb.models.algorithms.lejepa import LeJEPA, LeJEPALoss, SIGReg  # noqa: E402
 from nenya_nb.models.algorithms.moco import MoCo  # noqa: E402
 from nenya_nb.models.algorithms.mocov3 import MoCoV3, MoCoV3Head  # noqa: E402
 from nenya_nb.models.algorithms.npid import NPID  # noqa: E402
@@ -26,14 +27,17 @@ from nenya_nb.models.algorithms.simclr import SimCLR  # noqa: E402
 from nenya_nb.models.algorithms.simsiam import SimSiam  # noqa: E402
 from nenya_nb.models.algorithms.supcon import SupCon  # noqa: E402
 from nenya_nb.models.algorithms.swav import SwAV, SwAVHead, SwAVLoss  # noqa: E402
+from nenya_nb.models.algorithms.vicreg import VICReg, VICRegLoss  # noqa: E402
 from nenya_nb.models.dino_model import DinoProjectionHead  # noqa: E402
 from nenya_nb.models.heads import ContrastiveHead, LatentPredictHead  # noqa: E402
 from nenya_nb.models.losses import SupConLoss  # noqa: E402
 from nenya_nb.models.necks import NonLinearNeck  # noqa: E402
 from nenya_nb.training import fit  # noqa: E402
 from nenya_nb.widgets import base  # noqa: E402
-from nenya_nb.widgets.loss_frames import loss_numbers, make_frame  # noqa: E402
+from nenya_nb.widgets.loss_frames import listen, make_frame  # noqa: E402
 from nenya_nb.widgets.loss_lab import LossLab  # noqa: E402
+from nenya_nb.widgets.loss_numbers import loss_numbers, shadow_parts, sinkhorn_codes  # noqa: E402
+from nenya_nb.widgets.loss_pictures import moment_parts, shadow_density  # noqa: E402
 
 FIXTURE = Path(__file__).parent.parent / "js" / "test" / "fixtures" / "loss_lab.json"
 
@@ -73,6 +77,14 @@ MAKE = {
     "MoCoV3": lambda: MoCoV3(small(), neck(), MoCoV3Head(nn.Identity(), 0.3)),
     "NPID": lambda: NPID(small(), neck(), length=120, num_negatives=30),
     "BarlowTwins": lambda: BarlowTwins(small(), neck(12, with_last_bn=False)),
+    "VICReg": lambda: VICReg(small(), neck(12, with_last_bn=False)),
+    "VICReg other weights": lambda: VICReg(
+        small(), neck(9, with_last_bn=False), VICRegLoss(1.0, 30.0, 4.0, 1e-3)
+    ),
+    "LeJEPA": lambda: LeJEPA(small(), neck(6), LeJEPALoss(0.05, SIGReg(20)), num_local=2),
+    "LeJEPA other settings": lambda: LeJEPA(
+        small(), neck(6), LeJEPALoss(0.4, SIGReg(7, 9, 3.0)), num_local=1, num_global=1
+    ),
     "SwAV": lambda: SwAV(small(), neck(), SwAVHead(8, 6), num_local=2),
     "SwAV other settings": lambda: SwAV(
         small(), neck(), SwAVHead(8, 6), SwAVLoss(0.2, 0.1, 5, (1,)), num_local=1
@@ -109,7 +121,8 @@ def test_formula_gives_the_algorithms_own_loss(name, train, dataset):
 
 @pytest.mark.parametrize("name, settings", [
     ("SimCLR", {"temperature": 0.4}), ("SupCon", {"temperature": 0.3}), ("MoCo", {"temperature": 0.05}),
-    ("BarlowTwins", {"lambda_": 0.3}), ("SwAV", {"temperature": 0.3, "epsilon": 0.2, "iterations": 1}),
+    ("BarlowTwins", {"lambda_": 0.3}), ("VICReg", {"lambda_": 3.0, "mu": 11.0, "nu": 0.5}), ("LeJEPA", {"lambda_": 0.7}),
+    ("SwAV", {"temperature": 0.3, "epsilon": 0.2, "iterations": 1}),
     ("DINO", {"temperature": 0.3, "teacher_temperature": 0.09}),
 ])  # fmt: skip
 def test_other_settings_give_the_loss_of_an_algorithm_built_with_them(name, settings, dataset):
@@ -118,6 +131,7 @@ def test_other_settings_give_the_loss_of_an_algorithm_built_with_them(name, sett
         setattr(lab, key, value)
     other = make(name)
     place = {"temperature": ["head.temperature"], "lambda_": ["loss_fn.lambd"]}
+    place |= {"mu": ["loss_fn.mu"], "nu": ["loss_fn.nu"]}
     if name in ("SupCon", "SwAV"):
         place["temperature"] = ["loss_fn.temperature"]
         place |= {"epsilon": ["loss_fn.epsilon"], "iterations": ["loss_fn.sinkhorn_iterations"]}
@@ -143,6 +157,50 @@ def test_centre_can_be_left_out(dataset):
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["VICReg", "VICReg other weights", "LeJEPA", "LeJEPA other settings"]
+)
+def test_terms_are_the_algorithms_own_to_a_millionth(name, dataset):
+    algorithm = make(name).double()
+    views = dataset.recipe(algorithm.views)(dataset.images[:12].double() / 255)
+    frame = make_frame(algorithm, views)
+    _, own = listen(algorithm, views)
+    numbers = loss_numbers(frame)
+    assert frame.scale == 1 and math.isclose(numbers["loss"], own["loss"], rel_tol=1e-6)
+    if frame.kind == "moments":
+        terms = {k: frame.facts[k] for k in ("invariance", "variance", "covariance")}
+    else:
+        terms = {"prediction": frame.facts["prediction"], "sigreg": frame.facts["statistic"]}
+    for key, value in terms.items():
+        assert math.isclose(value, own[key], rel_tol=1e-6), key
+
+
+def test_pictures_add_up_to_the_loss(dataset):
+    frame = LossLab(make("VICReg"), dataset, count=12)._kept[0]
+    part = moment_parts(frame, frame.settings)
+    assert math.isclose(part.sum(), frame.loss, rel_tol=1e-5)
+    frame = LossLab(make("LeJEPA"), dataset, count=12)._kept[0]
+    V, B, S = frame.arrays["shadows"].shape
+    part = shadow_parts(frame.arrays["shadows"], frame.facts["num_knots"], frame.facts["t_max"])
+    assert math.isclose(part.sum(1).mean(), frame.facts["statistic"], rel_tol=1e-4)
+    assert (part.sum(1).diff() <= 1e-4).all(), "the least normal line first"
+    density = shadow_density(frame.arrays["shadows"])
+    assert torch.allclose(density.sum(1) * 0.2, torch.ones(S)) and (V, B) == (4, 12)
+
+
+def test_of_many_coordinates_and_lines_some_are_drawn_and_all_count(dataset):
+    torch.manual_seed(0)
+    wide = VICReg(small(), neck(150, with_last_bn=False))
+    frame = LossLab(wide, dataset, count=12)._kept[0]
+    assert frame.arrays["covariance"].shape == (2, 128, 128) and "128 of the 150" in frame.notes[0]
+    assert math.isclose(loss_numbers(frame)["loss"], frame.loss, rel_tol=1e-5)
+    many = LeJEPA(small(), neck(6), LeJEPALoss(0.05, SIGReg(200)), num_local=0)
+    frame = LossLab(many, dataset, count=12)._kept[0]
+    assert frame.arrays["shadows"].shape == (2, 12, 64) and "64 of the 200" in frame.notes[0]
+    part = shadow_parts(frame.arrays["shadows"], frame.facts["num_knots"], frame.facts["t_max"])
+    assert math.isclose(part.sum(1)[0], frame.facts["worst"], rel_tol=1e-4)
+
+
 def test_hardest_share_is_even_at_high_temperature_and_whole_at_low(dataset):
     frame = LossLab(make("SimCLR"), dataset, count=16)._kept[0]
     even = loss_numbers(frame, temperature=1e4)["hardest"]
@@ -166,7 +224,7 @@ def test_identical_embeddings_give_the_closed_form():
 # --- nothing is disturbed ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["SimCLR", "MoCo", "DINO", "SwAV", "NPID"])
+@pytest.mark.parametrize("name", ["SimCLR", "MoCo", "DINO", "SwAV", "NPID", "VICReg", "LeJEPA"])
 def test_looking_changes_nothing(name, dataset):
     algorithm = make(name)
     before = {k: v.clone() for k, v in algorithm.state_dict().items()}
@@ -177,7 +235,7 @@ def test_looking_changes_nothing(name, dataset):
     assert torch.equal(random, torch.random.get_rng_state()) and algorithm.training
 
 
-@pytest.mark.parametrize("name", ["SimCLR", "MoCo"])
+@pytest.mark.parametrize("name", ["SimCLR", "MoCo", "LeJEPA"])
 def test_training_is_bit_equal_with_and_without(name, dataset):
     results = []
     for callbacks in ([], [LossLab(count=8)]):
@@ -228,9 +286,17 @@ def test_sliders_start_at_the_algorithms_own_settings_unless_given(dataset):
 
 def test_wrong_settings_are_refused(dataset):
     lab = LossLab(make("SimCLR"), dataset, count=8)
-    for name, value in (("temperature", 0), ("epsilon", -1), ("lambda_", -0.1), ("collapse", 2)):
+    for name, value in (
+        ("temperature", 0),
+        ("epsilon", -1),
+        ("lambda_", -0.1),
+        ("mu", -1),
+        ("collapse", 2),
+    ):
         with pytest.raises(traitlets.TraitError):
             setattr(lab, name, value)
+    with pytest.raises(traitlets.TraitError, match="a share"):
+        LossLab(make("LeJEPA"), dataset, count=8).lambda_ = 1.5
     with pytest.raises(ValueError, match="something to look at"):
         LossLab(make("SimCLR"))
     with pytest.raises(ValueError, match="logits with labels"):
@@ -267,7 +333,7 @@ def test_page_and_still_and_text(dataset):
 
 
 @pytest.mark.parametrize(
-    "name", ["SimCLR", "MoCo", "BarlowTwins", "SwAV", "DINO", "BYOL", "SupCon"]
+    "name", ["SimCLR", "MoCo", "BarlowTwins", "VICReg", "LeJEPA", "SwAV", "DINO", "BYOL", "SupCon"]
 )
 def test_every_kind_has_its_still(name, dataset):
     assert LossLab(make(name), dataset, count=8).figure() is not None
@@ -282,6 +348,8 @@ TRIED = {
     "MoCoV3": [{}],
     "NPID": [{}],
     "BarlowTwins": [{}, {"lambda_": 0.2}],
+    "VICReg": [{}, {"lambda_": 2.0, "mu": 0.0, "nu": 7.0}],
+    "LeJEPA": [{}, {"lambda_": 0.8}],
     "SwAV": [{}, {"epsilon": 0.2, "iterations": 0}, {"temperature": 0.5, "iterations": 7}],
     "DINO": [{}, {"centred": False}, {"temperature": 0.3, "teacher_temperature": 0.1}],
     "BYOL": [{}, {"collapse": 0.6}],
@@ -325,7 +393,6 @@ def test_front_end_fixture_is_what_python_says(dataset):
 
 def test_sinkhorn_matches_the_algorithms(dataset):
     from nenya_nb.models.algorithms.swav import sinkhorn
-    from nenya_nb.widgets.loss_frames import _sinkhorn
 
     scores = F.normalize(torch.randn(12, 8), dim=1)
-    assert torch.allclose(_sinkhorn(scores, 0.1, 4), sinkhorn(scores, 0.1, 4), atol=1e-6)
+    assert torch.allclose(sinkhorn_codes(scores, 0.1, 4), sinkhorn(scores, 0.1, 4), atol=1e-6)

@@ -7,14 +7,14 @@ from torch import nn
 pytest.importorskip("anywidget")
 import traitlets  # noqa: E402
 
-from nenya_nb.data import load_dataset  # noqa: E402
 from nenya_nb.models import CAE, MAE, SimMIM, SimSiam, get_backbone  # noqa: E402
 from nenya_nb.models.algorithms.mae import MAEPretrainDecoder, MAEPretrainHead  # noqa: E402
 from nenya_nb.models.algorithms.simmim import SimMIMViT  # noqa: E402
 from nenya_nb.models.backbones.masked_vit import CAEViT, MAEViT  # noqa: E402
 from nenya_nb.widgets import base  # noqa: E402
 from nenya_nb.widgets.masked import draw_mask, fill_in, masked_pass  # noqa: E402
-from nenya_nb.widgets.reconstruction import ReconstructionViewer, _numbers  # noqa: E402
+from nenya_nb.widgets.pixels import unpack_array  # noqa: E402
+from nenya_nb.widgets.reconstruction import ReconstructionViewer  # noqa: E402
 
 ARCH = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
@@ -90,20 +90,22 @@ def test_errors_are_those_of_the_pictures(name, images):
     truth, painted = (found[key] * std + mean for key in ("images", "reconstruction"))
     hidden = found["mask"].repeat_interleave(4, 1).repeat_interleave(4, 2)
     squares = (painted - truth).square().mean(1)
-    scores = _numbers(viewer.scores)
+    scores = unpack_array(viewer.scores)
     torch.testing.assert_close(scores[0, :, 0], squares.mean((1, 2)))
     torch.testing.assert_close(
         scores[0, :, 1], torch.stack([s[h].mean() for s, h in zip(squares, hidden, strict=True)])
     )
     filled = fill_in(truth, hidden, 4)
-    rows = _numbers(viewer.baselines)
+    rows = unpack_array(viewer.baselines)
     for k, key in enumerate(("mean", "blur")):
         error = (filled[key] - truth).square().mean(1)
         torch.testing.assert_close(
             rows[:, k], torch.stack([s[h].mean() for s, h in zip(error, hidden, strict=True)])
         )
     assert rows[:, 2].isfinite().all() == (name == "mae")
-    assert _numbers(viewer.images).shape == (3, 32, 32, 3) == _numbers(viewer.frames)[0].shape
+    assert (
+        unpack_array(viewer.images).shape == (3, 32, 32, 3) == unpack_array(viewer.frames)[0].shape
+    )
     assert bool(viewer.about["notes"]) == (name in ("mae", "cae"))
 
 
@@ -115,15 +117,15 @@ def test_own_mean_is_the_loss_of_the_answer_zero():
         algorithm.neck.decoder_pred.weight.zero_()
         algorithm.neck.decoder_pred.bias.zero_()
     viewer.add_frame("zero")
-    errors = _numbers(viewer.scores)[1, :, 1]
-    torch.testing.assert_close(_numbers(viewer.baselines)[:, 2], errors, atol=1e-6, rtol=1e-4)
+    errors = unpack_array(viewer.scores)[1, :, 1]
+    torch.testing.assert_close(unpack_array(viewer.baselines)[:, 2], errors, atol=1e-6, rtol=1e-4)
 
 
 def test_words_are_right_where_they_are(images):
     algorithm = make("cae")
     viewer = ReconstructionViewer(algorithm, images)
     found = masked_pass(algorithm, images)
-    words = _numbers(viewer.words)[0]
+    words = unpack_array(viewer.words)[0]
     assert (words == 0).equal(~found["mask"])
     assert (words == 1).equal(found["mask"] & (found["ids"] == found["predicted"]))
 
@@ -132,7 +134,7 @@ def test_a_given_mask_is_used_and_stays(images):
     mask = torch.zeros(3, 8, 8, dtype=torch.bool)
     mask[:, :, 4:] = True
     viewer = ReconstructionViewer(make("simmim"), images, mask=mask)
-    assert _numbers(viewer.mask).bool().equal(mask)
+    assert unpack_array(viewer.mask).bool().equal(mask)
     for name, value in {"seed": 3, "ratio": 0.4}.items():
         with pytest.raises(traitlets.TraitError, match="which was given"):
             setattr(viewer, name, value)
@@ -147,7 +149,7 @@ def test_new_masks(images):
     viewer.seed = 1
     masks.append(viewer.mask)
     viewer.ratio = 0.5
-    assert masks[0] != masks[1] and _numbers(viewer.mask).float().mean() == 0.5
+    assert masks[0] != masks[1] and unpack_array(viewer.mask).float().mean() == 0.5
     assert viewer.ratio == 0.5 and viewer.times == ["now"]
 
 
@@ -158,6 +160,8 @@ def test_not_every_algorithm_masks(images):
         ReconstructionViewer(algorithm, images)
     with pytest.raises(ValueError, match="1 to 16 images"):
         ReconstructionViewer(make("mae"), torch.randn(17, 3, 32, 32))
+    with pytest.raises(traitlets.TraitError, match="beside"):
+        ReconstructionViewer(make("mae"), images, beside="blur")
     with pytest.raises(TypeError, match="unknown setting 'colour'"):
         ReconstructionViewer(make("mae"), images, colour=1)
 
@@ -170,7 +174,7 @@ def test_frames_are_thinned_and_the_ends_stay(images, monkeypatch):
         assert len(viewer.frames["data"]) <= 6 * images.numel()
         assert viewer.times[0] == "now" and viewer.times[-1] == f"epoch {i}"
         assert viewer.frame == len(viewer.times) - 1  # follows
-    assert _numbers(viewer.scores).shape[0] == len(viewer.times)
+    assert unpack_array(viewer.scores).shape[0] == len(viewer.times)
     viewer.frame = 0
     viewer.add_frame("later")
     assert viewer.frame == 0  # stays where one looks
@@ -180,6 +184,7 @@ def test_unfitted_words_wait(images):
     viewer = ReconstructionViewer(CAE(CAEViT(ARCH, 32, 4)), images)
     assert "not fitted" in viewer.about["notes"][0] and viewer.figure() is None
     assert "nothing yet" in repr(viewer) and viewer.page_state()["times"] == []
+    assert viewer.errors == {}
     viewer.algorithm.target_generator.fit(images.repeat(20, 1, 1, 1))
     viewer.add_frame("epoch 1")
     assert viewer.times == ["epoch 1"] and viewer.figure() is not None
@@ -200,25 +205,3 @@ def test_fill_in_leaves_what_is_seen_and_paints_all(images):
     for filled in fill_in(images, hidden, 4).values():
         seen = ~hidden[:, None].expand_as(images)
         assert filled[seen].equal(images[seen]) and filled.isfinite().all()
-
-
-@pytest.mark.parametrize("name", ["mae", "cae"])
-def test_training_with_and_without_the_viewer_is_equal(name, monkeypatch):
-    from nenya_nb.training import fit
-
-    monkeypatch.setenv("IN_TEST", "1")
-    data, ends = load_dataset("shapes").subset(range(48)), []
-    for watched in (False, True):
-        algorithm = make(name)
-        viewer = ReconstructionViewer(algorithm, data.batch(range(2)))
-        fit(
-            algorithm,
-            data,
-            epochs=2,
-            batch_size=24,
-            progress=False,
-            monitor=False,
-            callbacks=[viewer] if watched else [],
-        )
-        ends.append(torch.cat([p.detach().flatten() for p in algorithm.parameters()]))
-    assert torch.equal(*ends) and viewer.times == ["untrained", "epoch 1", "epoch 2"]

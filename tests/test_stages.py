@@ -1,6 +1,7 @@
 """The stage explorer without a browser: what is sent, what may be set, what a page contains."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ from torch import nn
 pytest.importorskip("anywidget")
 import traitlets  # noqa: E402
 
-from nenya_nb.models import SwinTransformer, VisionTransformer, resnet18  # noqa: E402
+from nenya_nb.core import Clock  # noqa: E402
+from nenya_nb.data import load_dataset  # noqa: E402
+from nenya_nb.models import (  # noqa: E402
+    SimCLR,
+    SwinTransformer,
+    VisionTransformer,
+    resnet18,
+    resnet_tiny,
+)
+from nenya_nb.training import fit  # noqa: E402
 from nenya_nb.widgets import base  # noqa: E402
 from nenya_nb.widgets.base import script_json  # noqa: E402
 from nenya_nb.widgets.stage_data import pack_field, pack_maps  # noqa: E402
@@ -186,11 +196,41 @@ def test_looking_follows_training_and_changes_nothing(images):
     net = resnet18(num_classes=4)
     explorer = StageExplorer(net, images=images, every=2)
     before, old = [value.clone() for value in net.state_dict().values()], explorer.maps
-    explorer.on_epoch_end(None)
-    assert explorer.maps is old
-    explorer.on_epoch_end(None)
-    assert explorer.maps is not old and net.training
+    run = SimpleNamespace(clock=Clock(steps_per_epoch=1, epochs=4))
+    looks = []
+    for run.clock.step in range(1, 5):
+        explorer.on_epoch_end(run)
+        looks.append(explorer.maps is not old)
+        old = explorer.maps
+    assert looks == [False, True, False, True] and net.training
+    run.clock.step = run.clock.epochs = 5
+    explorer.on_epoch_end(run)
+    assert explorer.maps is not old, "and after the last"
     assert all(map(torch.equal, before, net.state_dict().values()))
+
+
+def test_it_shows_itself_while_it_trains_and_changes_no_bit(monkeypatch):
+    data, shown = load_dataset("shapes", count=32, size=32), []
+    monkeypatch.setattr(StageExplorer, "_display", lambda self: shown.append(self))
+
+    def trained(watch: bool):
+        torch.manual_seed(0)
+        backbone = resnet_tiny()
+        watchers = [StageExplorer(backbone, images=data.batch(range(2)))] if watch else []
+        options = dict(epochs=2, batch_size=16, lr=1e-2, monitor=False, progress=False)
+        fit(SimCLR(backbone), data, callbacks=watchers, device="cpu", **options)
+        return watchers, [*backbone.state_dict().values(), torch.get_rng_state()]
+
+    for mode in ("1", "0"):
+        monkeypatch.setenv("IN_TEST", mode)
+        (_, alone), (watchers, watched) = trained(False), trained(True)
+        assert shown == watchers and all(map(torch.equal, alone, watched))
+        now = watchers[0].maps
+        watchers[0].update()
+        assert [one["bytes"]["data"] for one in now] == [
+            one["bytes"]["data"] for one in watchers[0].maps
+        ], "the maps are those of the trained network"
+        shown.clear()
 
 
 # --- odd networks -------------------------------------------------------------------------------------------------

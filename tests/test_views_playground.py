@@ -27,7 +27,7 @@ from nenya_nb.data import (  # noqa: E402
 from nenya_nb.widgets import base, views  # noqa: E402
 from nenya_nb.widgets.knobs import RecipeKnobs  # noqa: E402
 from nenya_nb.widgets.recipe_code import arguments, recipe_code  # noqa: E402
-from nenya_nb.widgets.same_luck import draw_views  # noqa: E402
+from nenya_nb.widgets.same_luck import Drawn, draw_views  # noqa: E402
 from nenya_nb.widgets.views import ViewsPlayground  # noqa: E402
 
 RECIPES = list(recipes._RECIPES)
@@ -50,11 +50,7 @@ def dataset():
 
 
 def test_every_recipe_of_ours_is_offered(dataset):
-    shown = set(RECIPES) - {
-        "masked_multi_crop"
-    }  # its masks belong to several views; drawn as if for one they would lie
-    assert set(views._RECIPES) == shown
-    assert set(ViewsPlayground(dataset).recipes) == shown
+    assert set(views._RECIPES) == set(RECIPES) == set(ViewsPlayground(dataset).recipes)
 
 
 # --- knobs ------------------------------------------------------------------------------------------------------------
@@ -94,7 +90,7 @@ def test_every_setting_but_those_of_normalize_has_a_knob_and_turns(recipe, datas
         }.get(knob.kind, knob.low if knob.value != knob.low else knob.high)
         if key == "TargetBlocks.scale":
             new = [0.1, 0.2]
-        if knob.kind == "whole":
+        if knob.kind in ("whole", "count"):
             options = [n for n in found.allowed(found.values)[key] if n != knob.value]
             if not options:
                 continue
@@ -137,6 +133,27 @@ def test_torchvision_takes_part(dataset):
     assert torch.equal(first, playground.views[0].tensor)
 
 
+def test_masks_around_a_list_of_crops_are_a_kind_of_their_own(dataset):
+    recipe = {"type": "masked_multi_crop", "num_local": 3}
+    playground = ViewsPlayground(dataset, recipe, seed=2)
+    shown = playground.views
+    assert [view.of for view in shown] == [None] * 5 + [0, 1]
+    assert [group["views"] for group in playground.panel] == [[0, 1], [2, 3, 4], []]
+    made = playground.transform(playground._images, torch.Generator().manual_seed(0))
+    assert made[-1].shape[1] == 2 and shown[-1].tensor.shape == made[-1][:, 1].shape
+    assert [packed.get("of") for packed in playground.drawn["views"]][-2:] == [0, 1]
+    before = [view.tensor for view in shown]
+    playground.knobs = {"RandomBlockMask.p": 1.0, "RandomBlockMask.ratio": [0.4, 0.5]}
+    after = [view.tensor for view in playground.views]
+    assert all(torch.equal(a, b) for a, b in zip(before[:5], after[:5], strict=True))
+    assert after[5].flatten(1).any(1).all() and after[6].flatten(1).any(1).all()
+    playground.knobs = {"MaskedCrops.num_masked": 1, "view3.count": 2}
+    assert [view.of for view in playground.views] == [None] * 4 + [0]
+    with pytest.raises(traitlets.TraitError, match="mask the large ones only"):
+        playground.knobs = {"MaskedCrops.num_masked": 3}
+    assert playground.figure() is not None and "masked_multi_crop" in repr(playground)
+
+
 # --- the same luck ----------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +174,53 @@ def test_more_crops_leave_the_others_as_they_are(dataset):
     after = playground.views
     assert len(after) == 10
     assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(before[:2], after[:2], strict=True))
+
+
+def test_what_no_knob_touched_is_not_drawn_again(dataset):
+    playground = ViewsPlayground(dataset, "multi_crop", seed=5)
+    before, packed = playground.views, playground.drawn["views"]
+    playground.knobs = {"view3.ColorJitter.hue": 0.3}
+    after, again = playground.views, playground.drawn["views"]
+    assert all(a is b for a, b in zip(before[:2], after[:2], strict=True))
+    assert all(a is b for a, b in zip(packed[:2], again[:2], strict=True))
+    assert not any(a is b for a, b in zip(before[2:], after[2:], strict=True))
+    assert all(torch.equal(a.field, b.field) for a, b in zip(before, after, strict=True))
+    fresh = draw_views(playground.transform, playground._images, 5)
+    assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(after, fresh, strict=True))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_knob_gives_the_views_of_a_fresh_draw(recipe, dataset):
+    images, found = (
+        dataset.images[:3].float() / 255,
+        RecipeKnobs(dataset.recipe(recipe), (3, 3, 32, 32)),
+    )
+    drawn = Drawn()
+    for key, knob in found.knobs.items():
+        if knob.kind in ("number", "switch", "count") and key != "RandomMask.ratio":
+            value = {"number": knob.low, "switch": not knob.value}.get(knob.kind, knob.value + 1)
+            turned = found.build({key: value})
+            again, fresh = draw_views(turned, images, 1, drawn), draw_views(turned, images, 1)
+            assert all(
+                torch.equal(a.tensor, b.tensor) for a, b in zip(again, fresh, strict=True)
+            ), key
+
+
+def test_a_result_that_was_written_into_is_computed_again(dataset):
+    from torchvision.transforms import v2
+
+    class Double:
+        def __init__(self, by=2.0):
+            self.by = by
+
+        def __call__(self, images):
+            return images.mul_(self.by)
+
+    images, drawn = dataset.images[:2].float() / 255, Drawn()
+    for by in (2.0, 3.0, 3.0):
+        recipe = Compose([v2.RandomHorizontalFlip(1.0), Double(by)])
+        again = draw_views(recipe, images, 0, drawn)[0].tensor
+        assert torch.allclose(again, images.flip(-1) * by)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("anywidget")
-from nenya_nb.widgets import ControlledWidget, LiveCurves, Widget, base, control, live_curves  # noqa: E402
+from nenya_nb.widgets import ControlledWidget, LiveCurves, Widget, base, control  # noqa: E402
 from nenya_nb.widgets.base import script_json  # noqa: E402
 from nenya_nb.widgets.runs import (  # noqa: E402
     Recording,
@@ -376,7 +376,7 @@ def test_snapshot_is_stored_at_the_end_and_thinned(history, curves):
 
 def test_live_curves_is_a_callback(monkeypatch):
     shown, history = [], History()
-    monkeypatch.setattr(live_curves, "display_mode", lambda: "live")
+    monkeypatch.setattr(base, "display_mode", lambda: "live")
     monkeypatch.setattr(
         LiveCurves, "_display", lambda self: (shown.append(self), setattr(self, "_shown", True))
     )
@@ -388,7 +388,7 @@ def test_live_curves_is_a_callback(monkeypatch):
 
 def test_where_nobody_can_click_the_picture_comes_at_the_end(monkeypatch):
     shown, run = [], SimpleNamespace(history=History())
-    monkeypatch.setattr(live_curves, "display_mode", lambda: "still")
+    monkeypatch.setattr(base, "display_mode", lambda: "still")
     monkeypatch.setattr(LiveCurves, "_display", lambda self: shown.append(self))
     curves = LiveCurves()
     curves.on_start(run)
@@ -627,6 +627,24 @@ def test_live_mode_has_the_widget_and_a_fallback(monkeypatch, bundles, history):
     finished, _ = curves._repr_mimebundle_()
     assert finished["text/html"].startswith('<img src="data:image/png;base64,')
     assert "<img src=x" not in finished["text/html"]
+
+
+def test_colab_is_asked_for_its_widget_manager_by_itself(monkeypatch, bundles, history):
+    from anywidget import _util
+
+    asked, url = [], "https://ssl.gstatic.com/colaboratory-static/widgets/manager.min.js"
+    output = SimpleNamespace(
+        enable_custom_widget_manager=lambda: asked.append(1),
+        _widgets=SimpleNamespace(_installed_url=url),
+    )
+    monkeypatch.setitem(sys.modules, "google.colab.output", output)
+    monkeypatch.setattr(base, "display_mode", lambda: "live")
+    _util.enable_custom_widget_manager_once.cache_clear()
+    data, metadata = LiveCurves(history)._repr_mimebundle_()
+    _util.enable_custom_widget_manager_once.cache_clear()
+    view = "application/vnd.jupyter.widget-view+json"
+    assert asked == [1] and view in data
+    assert metadata[view]["colab"]["custom_widget_manager"]["url"] == url
 
 
 def test_page_mode_is_a_sandboxed_frame(monkeypatch, bundles, curves):

@@ -4,10 +4,11 @@ import { h, setAttribute, setText } from "./lib/dom.js";
 import { formatPercent, formatPlain } from "./lib/format.js";
 import { createFrame } from "./lib/frame.js";
 import { colourMap, paintImage, pixelCanvas } from "./lib/pixels.js";
+import { slider } from "./lib/slider.js";
 import { createDots } from "./attention/dots.js";
 import { createHeads } from "./attention/heads.js";
 import { entropy, largest, lookFrom, readMaps, tokenOf, topMass } from "./attention/maps.js";
-import { createStage } from "./attention/stage.js";
+import { createStage, queryCell } from "./attention/stage.js";
 
 const LOST = "The kernel was restarted: what is on the page still works; other layers and patches need the cell to be run again.";
 const TRAITS = ["image", "layer", "head", "query", "rollout", "opacity", "mass"];
@@ -17,15 +18,8 @@ const HELP = {
   mass: "Colours only the patches that together hold this share of the attention, as in the figures of the DINO paper.",
 };
 
-function slider(name, attributes, help, onInput) {
-  const out = h("output", {}),
-    input = h("input", { type: "range", "aria-label": name, ...attributes, on: { input: () => onInput(Number(input.value)) } });
-  const field = h("label", { class: "nnb-field", title: help ?? "" }, h("span", { class: "nnb-field-head" }, h("span", {}, name), out), input);
-  return { field, input, out };
-}
-
 function render({ model, el }) {
-  const frame = createFrame({ model, el }, { name: "attention", label: "Attention viewer", lost: LOST, onTheme: () => draw() });
+  const frame = createFrame({ model, el }, { name: "attention", label: "Attention viewer", lost: LOST, onTheme: () => draw(), onResize: () => draw() });
   const { root, body, page, tell } = frame;
   const state = Object.fromEntries(TRAITS.map((name) => [name, model.get(name)]));
   let images, stats, layers, cache, hovered;
@@ -44,9 +38,9 @@ function render({ model, el }) {
   };
   const distance = createDots({ title: "Mean distance", unit: "px", help: HELP.distance, onPick: pick });
   const spread = createDots({ title: "Entropy", unit: "nats", help: HELP.entropy, onPick: pick });
-  const layer = slider("Layer", { min: 0, step: 1 }, "", (value) => set("layer", value));
-  const opacity = slider("Opacity", { min: 0, max: 1, step: 0.05 }, "", (value) => set("opacity", value));
-  const mass = slider("Share shown", { min: 0.05, max: 1, step: 0.05 }, HELP.mass, (value) => set("mass", value));
+  const layer = slider("Layer", { min: 0, step: 1 }, (value) => set("layer", value));
+  const opacity = slider("Opacity", { min: 0, max: 1, step: 0.05 }, (value) => set("opacity", value));
+  const mass = slider("Share shown", { min: 0.05, max: 1, step: 0.05 }, (value) => set("mass", value), HELP.mass);
   const path = h("span", { class: "nnb-path" });
   const modes = ["Heads", "Rollout"].map((name, i) =>
     h("button", { type: "button", title: i ? "Attention multiplied through all layers up to this one" : "", on: { click: () => set("rollout", i === 1) } }, name),
@@ -126,7 +120,7 @@ function render({ model, el }) {
       most = shown ? largest(shown.cells) : 0;
     const dark = root.dataset.theme === "dark";
     stage.setHeat(shown?.cells ?? null, info.grid, { high: most, keep, opacity: state.opacity, veil: dark ? [21, 24, 28] : [255, 255, 255] });
-    heads.draw(looks, { grid: info.grid, chosen: head, rollout: state.rollout, mass: state.mass });
+    heads.draw(looks, { grid: info.grid, query: queryCell(state.query, grid, info.grid), chosen: head, rollout: state.rollout, mass: state.mass });
     const [, , widest] = stats.shape,
       values = [0, 1].map((k) =>
         layers.map((one, l) => Array.from({ length: one.heads }, (_, i) => stats.data[((state.image * layers.length + l) * widest + i) * 2 + k])),
@@ -149,9 +143,9 @@ function render({ model, el }) {
     const where = info.windows ? `${info.windows} windows of ${info.tokens} tokens` : `${info.tokens} tokens`;
     setText(path, `${info.path} · ${info.heads} ${info.heads === 1 ? "head" : "heads"} · ${where}`);
     opacity.input.value = state.opacity;
-    setText(opacity.out, formatPercent(state.opacity).replace(".0", ""));
+    setText(opacity.out, `${Math.round(100 * state.opacity)} %`);
     mass.input.value = state.mass;
-    setText(mass.out, formatPercent(state.mass).replace(".0", ""));
+    setText(mass.out, `${Math.round(100 * state.mass)} %`);
     modes.forEach((button, i) => setAttribute(button, "aria-pressed", String(state.rollout === (i === 1))));
     thumbs.childNodes.forEach((button, i) => setAttribute(button, "aria-pressed", String(i === state.image)));
     const special = Math.max(0, ...layers.map((one) => one.special));
@@ -175,8 +169,9 @@ function render({ model, el }) {
     const info = layers[state.layer],
       grid = model.get("grid") ?? [],
       token = tokenOf(state.query, grid, info),
-      shown = lookFrom(maps(token) ?? {}, maps(token) ? token : null, state.rollout ? -1 : state.head, info.grid);
-    const named = tokenName(state.query, info);
+      held = maps(token),
+      shown = held && lookFrom(held, token, state.rollout ? -1 : state.head, info.grid),
+      named = tokenName(state.query, info);
     if (token == null) return setText(readout, `${named} does not look in this layer; choose ${info.special ? "CLS" : "a patch"}.`);
     if (!shown)
       return setText(readout, !info.grid.length ? "The tokens of this layer have no place in the picture." : page ? "This page does not carry this patch of this layer; CLS, or another layer, may be there." : "Asking Python …");
@@ -186,8 +181,9 @@ function render({ model, el }) {
       return setText(readout, Number.isNaN(w) ? `Patch ${r + 1}, ${c + 1}: out of sight` : `Patch ${r + 1}, ${c + 1} gets ${formatPercent(w)}`);
     }
     const wide = Math.exp(entropy(shown.weights)),
-      elsewhere = shown.elsewhere > 5e-4 ? `; ${formatPercent(shown.elsewhere)} goes to tokens without a place` : "";
-    return setText(readout, `${named} looks at about ${formatPlain(Number(wide.toPrecision(2)))} of ${shown.weights.length} tokens${elsewhere}.`);
+      others = info.special > 1 ? "tokens without a place" : state.query.length === 1 ? "itself" : "CLS",
+      elsewhere = shown.elsewhere > 5e-4 ? `; ${formatPercent(shown.elsewhere)} goes to ${others}` : "";
+    return setText(readout, `${named} looks at about ${formatPlain(Number(wide.toPrecision(2)))} of ${shown.weights.length} tokens${elsewhere}.`.replaceAll(" %", "\u00a0%"));
   }
 
   load();

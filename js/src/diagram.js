@@ -38,15 +38,22 @@ function render({ model, el }) {
     const both = [model.get("graph"), model.get("other")].filter((graph) => graph && Object.keys(graph).length);
     root.classList.toggle("nnb-two", both.length > 1);
     panes = [];
+    const titles = both.length > 1 ? (model.get("titles") ?? []) : [],
+      troubles = both.map(() => "");
+    frame.say("");
     const comparison = both.length > 1 ? compareGraphs(...both) : null;
     panes = both.map((graph, i) =>
       createPane(graph, {
-        title: both.length > 1 ? (model.get("titles")?.[i] ?? "") : "",
+        title: titles[i] ?? "",
         height: model.get("height") || 620,
         selected: model.get(`selected${SIDES[i]}`) ?? "",
         expanded: model.get(`expanded${SIDES[i]}`) ?? [],
         mark: comparison ? (cell) => comparison.mark(i, cell) : undefined,
         extra: comparison ? (cell) => comparison.rows(i, cell) : undefined,
+        onTrouble: (text) => {
+          troubles[i] = [titles[i]?.slice(0, 120), text].filter(Boolean).join(": ");
+          frame.say(troubles.filter(Boolean).join("\n"));
+        },
         onSelect: (id) => tell(`selected${SIDES[i]}`, id),
         onExpand: (ids) => {
           tell(`expanded${SIDES[i]}`, ids);
@@ -57,7 +64,7 @@ function render({ model, el }) {
     const link = h("input", { type: "checkbox", checked: true, on: { change: () => (linked = link.checked) } });
     body.replaceChildren(
       ...(comparison
-        ? [h("div", { class: "nnb-versus" }, comparison.summary(model.get("titles") ?? []), h("label", {}, link, " open both together"))]
+        ? [h("div", { class: "nnb-versus" }, comparison.summary(titles), h("label", {}, link, " open both together"))]
         : []),
       ...panes.map((pane) => pane.root),
     );

@@ -136,6 +136,7 @@ function render({ model, el }) {
     if (!(selected.length === 1 && selected[0] === pinned)) pinned = -1;
     plot.setMarks({ selected, isolated });
     legend.setIsolated(isolated);
+    legend.setSelected(cloud, selected);
     selection.show(cloud, selected);
     root.dataset.selected = String(selected.length);
     if (pinned < 0) showCard(-1);

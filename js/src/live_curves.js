@@ -1,5 +1,5 @@
 // LiveCurves: the state of a training run, its curves beside those of others, and the handles to steer it.
-import { h, setAttribute } from "./lib/dom.js";
+import { h } from "./lib/dom.js";
 import { createFrame } from "./lib/frame.js";
 import { createScheduler } from "./lib/scheduler.js";
 import { RunStore, secondsLeft } from "./lib/series.js";
@@ -87,8 +87,7 @@ function render({ model, el }) {
       time = store.get("time");
     header.draw(state, status, { step, left: secondsLeft(time, status.total_steps), elapsed: time.last });
     rate.draw(state);
-    frame.say(state.notice || (link.state.lost ? LOST : ""));
-    setAttribute(root.querySelector(".nnb-notice"), "data-tone", state.notice ? state.noticeTone : null);
+    frame.say(state.notice, state.noticeTone);
     numbers.draw(store);
     numbers.speak(state.label, progressText({ ...status, state: "" }, step), store.get("loss").last);
     legend.draw();

@@ -10,7 +10,8 @@ import { createMatrix } from "./loss_lab/matrix.js";
 import { compute, openFrame, SETTINGS } from "./loss_lab/numbers.js";
 import { pictures } from "./loss_lab/pictures.js";
 import { createReadout } from "./loss_lab/readout.js";
-import { explain, NUMBERS, titles } from "./loss_lab/words.js";
+import { createTally } from "./loss_lab/tally.js";
+import { explain, titles } from "./loss_lab/words.js";
 
 const LOST = "The kernel was restarted: this epoch can still be played with, but no other one can be fetched. Run the cell again to connect.";
 
@@ -21,7 +22,6 @@ function render({ model, el }) {
   let frame = null,
     images = null,
     found = null,
-    shown = [],
     gradient = false,
     hover = null;
 
@@ -35,9 +35,7 @@ function render({ model, el }) {
   const title = h("h3", { class: "nnb-title" }),
     name = h("span", { class: "nnb-name" });
   const controls = createControls({ set, onFrame: (i) => tell("frame", i), onOrder: (order) => tell("order", order), onGradient });
-  const loss = h("output", { class: "nnb-figure" }),
-    own = h("span", { class: "nnb-own-loss" }),
-    list = h("dl", { class: "nnb-numbers" });
+  const tally = createTally();
   const said = h("p", { class: "nnb-said", "aria-live": "polite" }),
     notes = h("p", { class: "nnb-notes" });
   const matrices = [createMatrix(cellChanged), createMatrix(cellChanged)];
@@ -51,7 +49,7 @@ function render({ model, el }) {
     h(
       "div",
       { class: "nnb-split" },
-      h("aside", { class: "nnb-side" }, controls.root, h("div", { class: "nnb-headline" }, h("span", {}, "Loss"), loss, own), list, chart.root),
+      h("aside", { class: "nnb-side" }, controls.root, tally.root, chart.root),
       h(
         "div",
         { class: "nnb-main" },
@@ -83,16 +81,16 @@ function render({ model, el }) {
     const pinned = model.get("selected") ?? [];
     const cell = hover ?? (pinned.length === 2 ? pinned : null);
     for (const matrix of matrices) matrix.point(cell);
-    readout.draw(cell, {
-      frame,
-      values: cell && matrices.map((matrix) => [matrix.picture.unit, matrix.value(cell)]),
-      picture: matrices[0].picture,
+    const told = cell ? matrices.filter((matrix) => matrix.value(cell) !== undefined) : [];
+    readout.draw(told.length ? cell : null, {
+      values: told.map((matrix) => [matrix.picture, matrix.value(cell)]),
+      picture: told[0]?.picture,
       images,
       row: (i) => row(images, i),
       classes: model.get("classes") ?? [],
       names: model.get("names") ?? [],
     });
-    if (frame?.kind === "distillation" && found) chart.draw(plotOf(frame, found, cell ? cell[0] : 0));
+    if (frame && found) chart.draw(plotOf(frame, found, cell?.[0] ?? 0));
   }
 
   function load() {
@@ -114,23 +112,12 @@ function render({ model, el }) {
     setText(name, frame.name);
     controls.update(frame, now, { times: model.get("times") ?? [], at: model.get("frame"), order: model.get("order"), gradient, classes });
     const value = frame.scale * found.numbers.loss;
-    setText(loss, formatNumber(value, 4));
     const same = SETTINGS[frame.kind].every((key) => !(key in frame.settings) || close(Number(now[key]), frame.settings[key]));
-    setText(own, same && !now.collapse ? "at the algorithm's own settings" : `at its own settings ${formatNumber(frame.loss, 4)}`);
+    const remark = same && !now.collapse ? "at the algorithm's own settings" : `at its own settings ${formatNumber(frame.loss, 4)}`;
+    tally.draw(frame.kind, found.numbers, value, remark);
     Object.assign(root.dataset, { kind: frame.kind, loss: String(value), own: String(frame.loss), frame: String(model.get("frame")) });
-    list.replaceChildren(
-      ...Object.entries(NUMBERS[frame.kind]).map(([key, [label, write, help]]) =>
-        h(
-          "div",
-          {},
-          h("dt", {}, label, h("span", { class: "nnb-help-box" }, h("button", { type: "button", class: "nnb-help", "aria-label": `${label}: ${help}` }, "?"), h("span", { class: "nnb-tip", role: "tooltip" }, help))),
-          h("dd", { data: { number: key } }, write(found.numbers[key])),
-        ),
-      ),
-    );
-    shown = pictures(frame, found, now, { byClass: model.get("order") === "class", classes, gradient });
-    shown.forEach((picture, i) => matrices[i].draw(picture, { showMarks: true }));
-    chart.draw(plotOf(frame, found, 0));
+    const both = pictures(frame, found, now, { byClass: model.get("order") === "class", classes, gradient });
+    both.forEach((picture, i) => matrices[i].draw(picture));
     setText(said, explain(frame, found, now));
     const times = frame.scale === 1 ? [] : [`The algorithm's loss is ${formatPlain(frame.scale)} times the mean over rows or directions.`];
     setText(notes, [...frame.notes, ...times].join(" "));

@@ -4,26 +4,22 @@ import { h, setAttribute, setText } from "./lib/dom.js";
 import { formatPercent } from "./lib/format.js";
 import { createFrame } from "./lib/frame.js";
 import { throttle } from "./lib/scheduler.js";
+import { slider } from "./lib/slider.js";
 import { createBars, createPatch } from "./reconstruction/numbers.js";
 import { errorMap, hiddenPixels, masked, pasted } from "./reconstruction/pictures.js";
 import { createRows } from "./reconstruction/rows.js";
 import { createStage } from "./reconstruction/stage.js";
 
 const LOST = "The kernel was restarted: the pictures still work, but a new mask needs the cell to be run again.";
-const TRAITS = ["image", "patch", "frame", "wipe"];
+const TRAITS = ["image", "patch", "frame", "wipe", "beside"];
 const ERROR_TOP = 0.5; // difference that has the lightest colour
 const HELP = {
+  all: "The mean squared difference where the picture was hidden; white minus black is 1. Mean colour and blur have learned nothing: who does not beat the blur has only learned that neighbours are alike.",
   ours: "Mean squared error of the painted pixels, where they were hidden; white minus black is 1.",
   mean: "The same for painting the mean colour of the visible pixels everywhere.",
   blur: "The same for spreading the visible colours around: what one gets without knowing anything about objects.",
   own: "The same for painting each hidden patch in its own true mean grey, which is borrowed too: what this network gets for the answer 0, and so its fair rival.",
 };
-
-function slider(name, attributes, onInput) {
-  const out = h("output", {}),
-    input = h("input", { type: "range", "aria-label": name, ...attributes, on: { input: () => onInput(Number(input.value)) } });
-  return { input, out, field: h("label", { class: "nnb-field" }, h("span", { class: "nnb-field-head" }, h("span", {}, name), out), input) };
-}
 
 function render({ model, el }) {
   const frame = createFrame({ model, el }, { name: "reconstruction", label: "Reconstruction viewer", lost: LOST, onTheme: () => draw() });
@@ -39,7 +35,7 @@ function render({ model, el }) {
     (send[name] ?? ((v) => tell(name, v)))(value);
   };
   const stage = createStage({ onWipe: (share) => set("wipe", share), onPatch: (patch) => set("patch", patch) });
-  const rows = createRows({ onImage: (image) => set("image", image) });
+  const rows = createRows({ onImage: (image) => set("image", image), onColumn: (name) => set("beside", name.toLowerCase()) });
   const bars = createBars(),
     patch = createPatch();
   const time = slider("Time", { min: 0, step: 1 }, (value) => set("frame", value));
@@ -50,7 +46,14 @@ function render({ model, el }) {
   const title = h("h3", { class: "nnb-title" }),
     notes = h("div", { class: "nnb-notes" }),
     said = h("div", { class: "nnb-quiet" });
-  const whose = h("div", { class: "nnb-bars-head" }, h("b", {}, "Squared error on hidden pixels"), h("span", { class: "nnb-quiet" }));
+  const help = h("button", { type: "button", class: "nnb-help", "aria-label": `About the error: ${HELP.all}` }, "?");
+  const whose = h(
+    "div",
+    { class: "nnb-bars-head" },
+    h("b", {}, "Squared error on hidden pixels"),
+    h("span", { class: "nnb-help-box" }, help, h("div", { class: "nnb-tip", role: "tooltip" }, HELP.all)),
+    h("span", { class: "nnb-quiet" }),
+  );
   body.append(
     h("div", { class: "nnb-top" }, title, time.field, masks),
     notes,
@@ -100,13 +103,15 @@ function render({ model, el }) {
       count = data.images.shape[0],
       at = Math.min(state.frame, Math.max(0, times.length - 1));
     const score = (i, k) => (data.scores ? data.scores.data[(Math.min(at, data.scores.shape[0] - 1) * count + i) * 2 + k] : NaN);
-    if (changed !== "patch" && changed !== "image") {
+    if (!["patch", "image", "beside"].includes(changed)) {
       const all = Array.from({ length: count }, (_, i) => pictures(i).columns);
-      rows.draw(Object.keys(all[0]), all.map((one) => Object.values(one)), all.map((_, i) => score(i, 1)), state.image);
-    } else rows.select(state.image);
+      rows.draw(Object.keys(all[0]), all.map((one) => Object.values(one)), all.map((_, i) => score(i, 1)));
+    }
     const { image, mask, painted, columns } = pictures(state.image);
-    const right = columns.Painted ?? columns.Masked ?? columns.Original;
-    stage.setPictures(image, right.image, ["original", columns.Painted ? "painted" : columns.Masked ? "masked" : ""]);
+    const known = Object.keys(columns).slice(1),
+      beside = known.find((name) => name.toLowerCase() === state.beside) ?? known[0];
+    rows.select(state.image, beside);
+    stage.setPictures(image, columns[beside] ?? { image }, ["original", beside?.toLowerCase() ?? ""]);
     stage.setWipe(state.wipe);
     if (mask) {
       stage.setPatch(state.patch, mask.shape);

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fan, niceAxis } from "../src/attention/dots.js";
+import { columnsFor } from "../src/attention/heads.js";
 import { entropy, findToken, largest, lookFrom, outline, readMaps, tokenOf, topMass } from "../src/attention/maps.js";
-import { stepQuery } from "../src/attention/stage.js";
+import { queryCell } from "../src/attention/stage.js";
 
 const pack = (dtype, shape, values) => ({ dtype, shape, data: new DataView(new { uint8: Uint8Array, int32: Int32Array, float32: Float32Array }[dtype](values).buffer) });
 
@@ -66,10 +67,18 @@ test("entropy and the largest", () => {
   assert.equal(largest([NaN]), 0);
 });
 
-test("arrow keys stay inside, and lead from CLS to the middle", () => {
-  assert.deepEqual(stepQuery([0, 0], "ArrowUp", [4, 4]), [0, 0]);
-  assert.deepEqual(stepQuery([0, 0], "ArrowRight", [4, 4]), [0, 1]);
-  assert.deepEqual(stepQuery([0], "ArrowLeft", [4, 6]), [2, 3]);
+test("tiles stand in rows of about equal length", () => {
+  assert.equal(columnsFor(7, 780), 4); // 4 and 3
+  assert.equal(columnsFor(4, 780), 4);
+  assert.equal(columnsFor(7, 420), 4);
+  assert.equal(columnsFor(13, 780), 7); // 7 and 6
+  assert.ok(columnsFor(17, 780) <= 10 && columnsFor(1, 100) === 1);
+});
+
+test("a query lies in a cell of a coarser layer too", () => {
+  assert.deepEqual(queryCell([5, 2], [8, 8], [4, 4]), [2, 1]);
+  assert.equal(queryCell([0], [8, 8], [4, 4]), null);
+  assert.equal(queryCell([5, 2], [8, 8], []), null);
 });
 
 test("axes end at round numbers", () => {

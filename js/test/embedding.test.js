@@ -166,8 +166,10 @@ test("a half covering point is half its colour; many points are drawn small", ()
   raster.clear([0, 0, 0]);
   raster.brush(3, 3, 0, 0.5)(4.5, 4.5, 200, 100, 0);
   assert.ok(Math.abs(raster.bytes[4 * (9 * 4 + 4)] - 100) <= 1);
-  assert.ok(pointStyle(100).r > pointStyle(5000).r && pointStyle(5000).r > pointStyle(50000).r);
-  assert.ok(pointStyle(5000, 30).r > pointStyle(5000).r && pointStyle(50000).ring === 0);
+  const area = 1000 * 500;
+  assert.ok(pointStyle(100, area).r > pointStyle(5000, area).r && pointStyle(5000, area).r > pointStyle(50000, area).r);
+  assert.ok(pointStyle(3000, area).r > pointStyle(3000, area / 4).r); // less room, smaller points
+  assert.ok(pointStyle(5000, area, 30).r > pointStyle(5000, area).r && pointStyle(50000, area).ring === 0);
 });
 
 test("no two of the first thirty classes look the same", () => {

@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { toPlace, toValue } from "../src/loss_lab/controls.js";
-import { compute, openFrame, sinkhorn } from "../src/loss_lab/numbers.js";
-import { orderOf, pictures } from "../src/loss_lab/pictures.js";
-import { explain, NUMBERS } from "../src/loss_lab/words.js";
+import { compute, openFrame, shadowParts, sinkhorn } from "../src/loss_lab/numbers.js";
+import { orderOf, pictures, shadowDensity } from "../src/loss_lab/pictures.js";
+import { explain, NUMBERS, PARTS } from "../src/loss_lab/words.js";
 
 const KINDS = { float32: Float32Array, int32: Int32Array };
 const cases = JSON.parse(readFileSync(new URL("./fixtures/loss_lab.json", import.meta.url), "utf8"));
@@ -52,6 +52,32 @@ for (const made of cases) {
     for (const name of Object.keys(NUMBERS[frame.kind])) assert.ok(Number.isFinite(found.numbers[name]), name);
   });
 }
+
+const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+const near = (a, b, by = 1e-4) => assert.ok(Math.abs(a - b) <= by * Math.max(1, Math.abs(b)), `${a}, expected ${b}`);
+
+test("parts add up: the numbers named so, and what the cells of the pictures add", () => {
+  for (const made of cases) {
+    const frame = frameOf(made),
+      settings = { centred: true, collapse: 0, ...made.settings },
+      found = compute(frame, settings);
+    if (PARTS[frame.kind]) near(sum(PARTS[frame.kind].map((name) => found.numbers[name])), found.numbers.loss);
+    const right = () => pictures(frame, found, settings, { byClass: false, classes: [], gradient: false })[1];
+    if (["correlation", "moments"].includes(frame.kind)) near(sum([...right().data]), found.numbers.loss);
+    if (frame.kind === "gaussian") near(sum([...right().data]) / right().rows, found.numbers.statistic);
+  }
+});
+
+test("a shadow that is no point of a line is found at every frequency, densities are shares", () => {
+  const shape = [1, 2, 2]; // one view, two embeddings, two lines: one point, and two points
+  const { part, knots } = shadowParts({ data: Float32Array.from([0, -9, 0, 9]), shape }, { num_knots: 3, t_max: 1 });
+  assert.deepEqual(knots, [1]);
+  const phi = Math.exp(-0.5);
+  near(part[0], 2 * phi * (1 - phi) ** 2, 1e-6);
+  near(part[1], 2 * phi * (Math.cos(9) - phi) ** 2, 1e-6);
+  const density = shadowDensity({ data: Float32Array.from([0, -9, 0, 9]), shape });
+  assert.deepEqual([density[20], density[40], density[79]], [5, 2.5, 2.5]);
+});
 
 test("Sinkhorn shares out: rows sum to one, columns even out", () => {
   const scores = Float32Array.from({ length: 24 }, (_, i) => Math.sin(7 * i));

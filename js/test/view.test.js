@@ -11,6 +11,7 @@ import {
   formatShort,
   formatTicks,
 } from "../src/lib/format.js";
+import { hostName } from "../src/lib/host.js";
 import { createScheduler, throttle } from "../src/lib/scheduler.js";
 import { RunStore } from "../src/lib/series.js";
 import { hostTheme } from "../src/lib/theme.js";
@@ -21,6 +22,7 @@ import { epochLines, eventsAt, eventText, spaced } from "../src/live_curves/mark
 import { GAUGES, gaugeTitle, otherPanel, PANELS, spreadWord } from "../src/live_curves/panels.js";
 import { createRuns } from "../src/live_curves/runs.js";
 import { axisRange, linearTicks, logTicks, makeScale, timeTicks } from "../src/live_curves/scale.js";
+import { spread } from "../src/live_curves/spread.js";
 import { controlState, progressText } from "../src/live_curves/state.js";
 import { SvgContext } from "../src/live_curves/svg.js";
 import { createView } from "../src/live_curves/view.js";
@@ -327,4 +329,32 @@ test("checkpoints give way to newer ones that stand close, other events never", 
   const mark = (at, kind) => ({ at, event: { kind } });
   const marks = [mark(0, "checkpoint"), mark(8, "checkpoint"), mark(9, "lr"), mark(16, "checkpoint"), mark(20, "checkpoint")];
   assert.deepEqual(spaced(marks, 10).map(({ at }) => at), [8, 9, 20]);
+});
+
+test("hosts are told apart by what they leave on the page", () => {
+  const doc = (className = "", dataset = {}) => ({ body: { className, dataset } });
+  const kernel = { widget_manager: { kernel: {} } };
+  assert.equal(hostName({ host: "page" }, doc("vscode-dark")), "page");
+  assert.equal(hostName(kernel, doc()), "jupyter");
+  assert.equal(hostName({}, doc()), "other");
+  assert.equal(hostName({}, doc("vscode-light")), "vscode");
+  assert.equal(hostName({}, doc("", { vscodeThemeKind: "vscode-dark" })), "vscode");
+  globalThis.google = { colab: {} };
+  assert.equal(hostName({}, doc()), "colab");
+  delete globalThis.google;
+});
+
+test("labels on a line keep their order, their distance and their bounds", () => {
+  assert.deepEqual(spread([], 10, 0, 100), []);
+  assert.deepEqual(spread([80, 20], 10, 0, 100), [80, 20], "room for all");
+  assert.deepEqual(spread([50, 50], 10, 0, 100), [45, 55], "around their middle");
+  assert.deepEqual(spread([50, 52, 59], 10, 0, 100), [161 / 3 - 10, 161 / 3, 161 / 3 + 10]);
+  assert.deepEqual(spread([99, 98, 1], 10, 0, 100), [95, 85, 5], "inside");
+  const wanted = Array.from({ length: 8 }, (_, i) => (i * 37) % 41);
+  const places = spread(wanted, 15, -5, 125),
+    sorted = [...places].sort((a, b) => a - b);
+  assert.ok(sorted.every((x, i) => !i || x - sorted[i - 1] >= 15 - 1e-9));
+  assert.ok(sorted[0] >= 2.5 - 1e-9 && sorted[7] <= 117.5 + 1e-9);
+  const order = (list) => list.map((_, i) => i).sort((a, b) => list[a] - list[b]);
+  assert.deepEqual(order(places), order(wanted));
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { at, describe, formatValue, nearest, outline, readViews, shared, viewNames, words } from "../src/views/state.js";
+import { at, describe, formatValue, groupsOf, nearest, outline, readViews, shared, sideOf, viewNames, words } from "../src/views/state.js";
 
 const pack = (shape, values, Kind = Uint8Array, dtype = "uint8") => ({ dtype, shape, data: new DataView(Kind.from(values).buffer) });
 const field = (...rows) => pack([rows.length, 2, 3], rows.flat(), Float32Array, "float32");
@@ -44,6 +44,24 @@ test("sentences say how many views there are, what is hidden, what is shared", (
   assert.match(describe([view(64, null), view(28, null)], 0), /one view of 64×64 px and one view of 28×28 px\.$/);
   const mask = { kind: "mask", shape: [2, 2], tile: () => ({ data: [1, 0, 1, 1], shape: [2, 2] }), field: () => null };
   assert.match(describe([view(8, WHOLE), mask], 0), /3 of its 4 patches are hidden \(75\s%\)/);
+  const none = { ...mask, tile: () => ({ data: [0, 0, 0, 0], shape: [2, 2] }) };
+  const both = describe([view(8, WHOLE), view(8, WHOLE), { ...mask, of: 0 }, { ...none, of: 1 }], 0);
+  assert.match(both, /4 patches each, 3 of view 1 and none of view 2 are hidden/);
+});
+
+test("views stand in groups of one size, masks beside what they hide", () => {
+  const large = { kind: "image", shape: [64, 64, 3] },
+    small = { kind: "image", shape: [28, 28, 3] },
+    mask = (of) => ({ kind: "mask", of, shape: [8, 8] });
+  assert.deepEqual(groupsOf([large, large, small, small, mask(0), mask(1)]), [[0, 4, 1, 5], [2, 3]]);
+  assert.deepEqual(groupsOf([large, mask(0)]), [[0, 1]]);
+});
+
+test("squares are as large as their box allows", () => {
+  assert.equal(sideOf(1, 300, 222)[0], 200);
+  assert.deepEqual(sideOf(2, 412, 222), [200, 2]);
+  assert.deepEqual(sideOf(9, 324, 366), [100, 3]);
+  assert.equal(sideOf(9, 20, 20)[0], 40); // never too small to see
 });
 
 test("names are read as words", () => {
@@ -51,6 +69,7 @@ test("names are read as words", () => {
   assert.equal(words("GaussianBlur"), "Gaussian blur");
   assert.equal(viewNames([2, 3, 4]), "Views 3–5");
   assert.equal(viewNames([0]), "View 1");
+  assert.equal(viewNames([]), "Masks");
   assert.equal(viewNames([0, 1]), "Views 1 and 2");
 });
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .receptive_field import Layout, ReceptiveField, receptive_fields
-from .skeletons import _copy_with, _twin, unwrap
+from .skeletons import copy_with, unwrap
 from .tensors import replaced, walk
 
 # %% ../../nbs/introspect/45_activations.ipynb #shared_copy
@@ -26,13 +26,9 @@ def shared_copy(
     """A copy in eval mode with the same weights in the same memory, without hooks, with buffers of its own; weights want no gradient.
 
     Raises TypeError for what is no module or cannot be copied, ValueError for lazy parameters."""
-
-    def twin(tensor: Tensor) -> Tensor:
-        own = not isinstance(tensor, nn.Parameter)
-        return _twin(tensor, torch.clone if own else (lambda data: data)).requires_grad_(False)
-
     with torch.inference_mode(False):
-        return _copy_with(unwrap(module), twin)
+        copy = copy_with(unwrap(module), torch.clone, parameters=lambda numbers: numbers)
+        return copy.requires_grad_(False)
 
 # %% ../../nbs/introspect/45_activations.ipynb #placed
 def _placed(module: nn.Module, images: Tensor) -> Tensor:

@@ -176,9 +176,16 @@ def attention_maps(
         for part, mode in modes.items():
             part.training = mode
     if not count:
+        configs = [getattr(part, "config", None) for part in module.modules()]  # Hugging Face's
+        kernels = {getattr(config, "_attn_implementation", None) for config in configs}
+        hidden = kernels - {None, "eager", "sdpa"}
         raise ValueError(
             f"attention_maps: {type(module).__name__} ran without attention that could be seen; weights are found in "
             "F.scaled_dot_product_attention, nn.MultiheadAttention and softmax(q @ k.T) @ v"
+            + "".join(
+                f'; its kernel "{name}" hides them, set_attn_implementation("eager") does not'
+                for name in hidden
+            )
         )
     return kept
 

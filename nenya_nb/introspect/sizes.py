@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .shapes import Stage, _closed_form, _measure, _own_stages, _stage_names
+from nenya_nb.introspect.shapes import (
+    Stage,
+    closed_form,
+    measure_stages,
+    names_at_depth,
+    own_stages,
+)
 from .skeletons import on_skeleton, unwrap
 
 # %% ../../nbs/introspect/42_sizes.ipynb #stage_rows
@@ -32,7 +38,7 @@ def stage_rows(
             )
 
     def work(parts, args, named):
-        return _measure(list(names), True, parts, args, named)[1]
+        return measure_stages(list(names), True, parts, args, named)[1]
 
     rows = on_skeleton(module, work, list(shape))
     return {row.name: row for row in rows if row.name in set(names) and row.shape is not None}
@@ -49,10 +55,10 @@ def stage_names(
 ) -> list[str]:
     "Names of the parts to look at first, in the order they run: those that a family names, or where the work is done."
     module = unwrap(module)
-    known = _closed_form(module, "get_stage_shapes", (list(shape),), {})
+    known = closed_form(module, "get_stage_shapes", (list(shape),), {})
     if known is not None:
         return list(known)
-    names, kept, tried = _own_stages(module), {}, set()
+    names, kept, tried = own_stages(module), {}, set()
     while True:
         rows = stage_rows(module, shape, names)
         rows = {name: row for name, row in rows.items() if _is_shape(row.shape)}
@@ -61,7 +67,7 @@ def stage_names(
         kept, total = rows, max(1, sum(row.macs for row in rows.values()))
         heavy = [name for name, row in rows.items() if row.macs > 0.6 * total and name not in tried]
         inside = (
-            list(_stage_names(module.get_submodule(heavy[0]), 1, f"{heavy[0]}.")) if heavy else []
+            list(names_at_depth(module.get_submodule(heavy[0]), 1, f"{heavy[0]}.")) if heavy else []
         )
         if not inside:
             return _telling(kept) if len(kept) > most else list(kept)
@@ -136,7 +142,7 @@ def size_table(
 
     Raises ValueError if the network cannot take the images of `shape` itself."""
     module, shape = unwrap(module), [1, *list(shape)[1:]]
-    closed = _closed_form(module, "get_stage_shapes", (list(shape),), {})
+    closed = closed_form(module, "get_stage_shapes", (list(shape),), {})
     names = list(stage_names(module, shape) if names is None else names)
     fast = closed is not None and set(names) <= set(closed)
     here, side = stage_rows(module, shape, names), int(shape[2])
@@ -150,7 +156,7 @@ def size_table(
                 rows = here if size == side else stage_rows(module, _scaled(shape, size), names)
                 macs[size] = tuple(rows[name].macs for name in names)
             if fast:
-                found = _closed_form(module, "get_stage_shapes", (_scaled(shape, size),), {})
+                found = closed_form(module, "get_stage_shapes", (_scaled(shape, size),), {})
                 shapes[size] = tuple(found[name] for name in names)
             else:
                 shapes[size] = tuple(rows[name].shape for name in names)

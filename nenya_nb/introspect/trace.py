@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .graph import Edge, ModuleGraph, Node
 from .levels import Levels, code_of, role_of, short_name
 from .recording import Record, Recorder
-from .skeletons import _copy_with, _twin, fill_shapes, on_skeleton, unwrap
+from .skeletons import copy_with, fill_shapes, on_skeleton, unwrap
 from .tensors import code_place, walk
 
 # %% ../../nbs/introspect/30_trace.ipynb #settings
@@ -295,7 +295,7 @@ def _with_numbers(module: nn.Module, work: Callable, inputs: tuple, kwargs: dict
         return next(given) if dtype else torch.rand(tuple(shape), generator=dice).to(like)
 
     with torch.inference_mode(False):
-        copy = _copy_with(module, lambda tensor: _twin(tensor, Tensor.clone))
+        copy = copy_with(module, Tensor.clone)
         args = [fill_shapes(value, make) for value in inputs]
         return work(copy, args, {key: fill_shapes(value, make) for key, value in kwargs.items()})
 

@@ -118,6 +118,7 @@ class Widget(anywidget.AnyWidget):
     script: ClassVar[str] = ""  # bundle: nenya_nb/static/<script>.js and .css
     plumbing: ClassVar[tuple[str, ...]] = ()  # own traits that mean nothing outside the notebook
     page_height: ClassVar[int] = 640  # px, of the sandboxed page in a notebook output
+    _shown = False  # in a cell's output already
     _esm = t.Unicode().tag(sync=True)
     _css = t.Unicode().tag(sync=True)
 
@@ -171,6 +172,20 @@ class Widget(anywidget.AnyWidget):
         Path(path).write_text(text, encoding="utf-8")
         return Path(path)
 
+    def _appear(self, finished: bool = False) -> None:
+        """Shows the widget below the cell that trains, for those that follow a run: call it when the run starts, and
+        again when it is `finished`. Live ones appear once, at the start; pictures at the end, when there is something to see."""
+        live = display_mode() == "live"
+        if finished is not live and not (live and self._shown):
+            self._display()
+
+    def _display(self) -> None:
+        from IPython import get_ipython
+        from IPython.display import display
+
+        if getattr(get_ipython(), "display_formatter", None) is not None:
+            display(self)
+
     def _still(self) -> bytes | None:
         "The still twin as PNG."
         from PIL import Image
@@ -193,6 +208,7 @@ class Widget(anywidget.AnyWidget):
         return f'<img src="data:image/png;base64,{source}" alt="{html.escape(repr(self))}">'
 
     def _repr_mimebundle_(self, **kwargs):
+        self._shown = True
         text = {"text/plain": repr(self)}
         mode = display_mode()
         if mode == "page":

@@ -11,15 +11,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import traitlets as t
 from torch import Tensor, nn
 
 from ..core import unknown_name
 from ..evaluation.latents import extract_latents
-from .base import Widget, display_mode
-from .pixels import pack_array
+from .base import Widget
+from .pixels import pack_array, unpack_array
 from .points import SomeRows, every_second, make_picture, thumbnails
 
 # %% ../../nbs/widgets/70_embedding.ipynb #EmbeddingExplorer
@@ -66,7 +65,7 @@ class EmbeddingExplorer(Widget):
                 f"EmbeddingExplorer: {every=}, {limit=}; expected every ≥ 1 and limit ≥ 3."
             )
         self.unit, self.every, self.projection, self.data = unit, every, None, None
-        self._points, self._nearest, self._shown = [], [], False
+        self._points, self._nearest = [], []
         follows = hasattr(source, "batch") and hasattr(source, "targets")
         about = source if follows else images if hasattr(images, "images") else None
         features = None if follows else self._features(source)
@@ -194,41 +193,49 @@ class EmbeddingExplorer(Widget):
 
     def on_start(self, run: Any) -> None:
         "Called by `fit`: displays the widget if it is not on the page yet, and looks at the untrained network."
-        if not self._shown and display_mode() == "live":
-            self._display()
+        self._appear()
         if run.clock.step == 0:
             self.clear()
             self.look(run.algorithm, "untrained")
 
     def on_epoch_end(self, run: Any) -> None:
-        "Looks after every `every`-th epoch and after the last."
+        "Called by `fit`: looks after every `every`-th epoch and after the last."
         if run.clock.epoch % self.every == 0 or run.clock.epoch == run.clock.epochs:
             self.look(run.algorithm, f"epoch {run.clock.epoch}")
 
     def on_end(self, run: Any) -> None:
-        "Displays the finished picture where widgets are not live."
-        if not self._shown and display_mode() != "live":
-            self._display()
-
-    def _display(self):
-        from IPython import get_ipython
-        from IPython.display import display
-
-        if getattr(get_ipython(), "display_formatter", None) is not None:
-            display(self)
+        "Called by `fit`: displays the finished picture where widgets are not live."
+        self._appear(finished=True)
 
     @property
     def agreement(self) -> Tensor | None:
         "Share of each point's neighbours with its label in the picture shown, (N,); None without labels or neighbours."
         if self.targets is None or not self.neighbours or not self._nearest:
             return None
+        return self._agreement_in(min(self.frame, len(self._nearest) - 1))
+
+    def _agreement_in(self, picture: int) -> Tensor:
+        return (self.targets[self._nearest[picture]] == self.targets[:, None]).float().mean(dim=1)
+
+    def neighbours_of(
+        self,
+        points: Sequence[int] | None = None,  # numbers of points; None: the selected ones
+    ) -> Tensor:
+        """Their nearest neighbours in the full space, of the picture shown: (n, k) numbers of points, nearest first.
+
+        Raises ValueError when there is no picture yet, or an explorer without neighbours."""
+        if not self._nearest or not self.neighbours:
+            raise ValueError(
+                f"EmbeddingExplorer: no neighbours known, with {len(self._nearest)} pictures and "
+                f"neighbours={self.neighbours}; add a picture, or make it with neighbours=8."
+            )
         nearest = self._nearest[min(self.frame, len(self._nearest) - 1)]
-        return (self.targets[nearest] == self.targets[:, None]).float().mean(dim=1)
+        return nearest[list(self.selected if points is None else points)]
 
     @property
     def selected_rows(self) -> list[int]:
         "Numbers of the selected images in their data set."
-        return np.frombuffer(self.rows["data"], "<i4")[self.selected].tolist()
+        return unpack_array(self.rows)[self.selected].tolist()
 
     @property
     def class_mix(self) -> dict[str, int]:
@@ -240,10 +247,6 @@ class EmbeddingExplorer(Widget):
     def figure(self):
         "First, middle and last picture as a matplotlib Figure; None while there is none."
         return draw_pictures(self) if self._points else None
-
-    def _repr_mimebundle_(self, **kwargs):
-        self._shown = True
-        return super()._repr_mimebundle_(**kwargs)
 
     def __repr__(self) -> str:
         parts = [f"{self.count:,} images"]
@@ -322,13 +325,8 @@ def draw_pictures(explorer: EmbeddingExplorer) -> Any:
 def _column(explorer: EmbeddingExplorer, i: int) -> Tensor:
     "The numbers that give the colours in picture `i`."
     if explorer.colour == "agreement" and explorer.targets is not None and explorer.neighbours:
-        same = explorer.targets[explorer._nearest[i]] == explorer.targets[:, None]
-        return same.float().mean(dim=1)
+        return explorer._agreement_in(i)
     if explorer.colour in explorer.columns.get("names", ()):
-        data = (
-            np.frombuffer(explorer.columns["data"]["data"], "<f4")
-            .copy()
-            .reshape(-1, explorer.count)
-        )
-        return torch.from_numpy(data[explorer.columns["names"].index(explorer.colour)])
+        found = explorer.columns["names"].index(explorer.colour)
+        return unpack_array(explorer.columns["data"])[found]
     return torch.zeros(explorer.count)

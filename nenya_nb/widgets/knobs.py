@@ -28,7 +28,10 @@ _FACTS = {  # setting: label, low, high, step, unit, what it does
     "size": ("Size", 8, 256, 4, "px", "Height and width of the view."),
     "patch_size": ("Patch", 1, 64, 1, "px", "Side of one patch."),
     "mask_size": ("Hidden together", 1, 64, 1, "px", "Side of the squares that are hidden as a whole."),
-    "num_masked": ("Patches hidden", 1, 1024, 1, "", "Exactly so many in every image."),
+    "num_masked": ("Patches hidden", 1, None, 1, "", "Exactly so many in every image."),
+    "MaskedCrops.num_masked": ("Views with masks", 1, 8, 1, "", "The first so many views get a mask each."),
+    "RandomBlockMask.ratio": ("Share hidden", 0, 0.95, 0.05, "", "Of the patches of a view that hides some, from and to."),
+    "RandomBlockMask.p": ("Probability", 0, 1, 0.05, "", "Share of the views that hide anything."),
     "min_block": ("Smallest block", 1, 64, 1, "patches", "Of a grid of 14 x 14 patches; fewer on smaller grids."),
     "aspect": ("Height / width of blocks", 0.2, 5, 0.1, "", "Shapes of the hidden rectangles."),
     "num_targets": ("Blocks", 1, 8, 1, "", "Rectangles that are to be predicted."),
@@ -81,7 +84,7 @@ def _limits(transform: Any, name: str, value: Any) -> tuple[float, float, float]
         low, high, step = 0.0, 1.0, 0.05
     elif _facts(transform, name):
         low, high, step = _facts(transform, name)[1:4]
-        high = 2 * value - 1 if name == "num_masked" else high
+        high = 2 * value - 1 if high is None else high
     elif all(0 <= x <= 1 for x in numbers) and not whole:
         low, high, step = 0.0, 1.0, 0.05
     else:
@@ -133,15 +136,12 @@ class RecipeKnobs:
         self._counts: dict[int, str] = {}  # kind → key of the number of views
         self._keys: dict[tuple[int, str], str] = {}  # (leaf, argument) → key
         self._settings: dict[int, dict[str, Any] | None] = {}  # node → its arguments
-        views = (
-            children(vars(recipe)).get("transforms", []) if hasattr(recipe, "__len__") else [recipe]
-        )
-        alike: dict[str, Any] = {}
-        views = [
-            alike.setdefault(_look(view), view) for view in views
-        ]  # the same settings: the same kind
+        self._allowed: tuple[dict, dict] | None = None  # the last answer of `allowed`
+        self._list = _list_of_views(recipe)
+        alike: dict[str, Any] = {}  # the same settings: the same kind
+        views = [alike.setdefault(_look(view), view) for view in _views_of(recipe)]
         self.kinds, self._views = list(alike.values()), views
-        seen: set[int] = set()
+        seen: set[int] = {id(self._list)}
         for group, kind in enumerate(self.kinds):
             first = sum(getattr(view, "num_views", 1) for view in views[: _index(views, kind)]) + 1
             prefix = f"view{first}." if len(self.kinds) > 1 else ""
@@ -157,6 +157,7 @@ class RecipeKnobs:
                 )
                 self._counts[id(kind)] = key
             self._walk(kind, prefix, group, seen)
+        self._walk(recipe, "", len(self.kinds), seen)  # what is around the list, if anything
 
     def _walk(self, node: Any, prefix: str, group: int, seen: set[int]) -> None:
         settings = self._arguments(node)
@@ -228,7 +229,7 @@ class RecipeKnobs:
                 new[name] = tuple(values[key]) if isinstance(values[key], list) else values[key]
                 if self.knobs[key].kind == "whole":
                     new[name] = int(values[key])
-            elif node is self.recipe and name == "transforms" and hasattr(node, "__len__"):
+            elif node is self._list and name == "transforms":
                 new[name] = []
                 for place, kind in enumerate(self._views):
                     key = self._counts.get(id(kind))
@@ -247,11 +248,16 @@ class RecipeKnobs:
         values: dict[str, Any],  # all others stay at these
     ) -> dict[str, list[int]]:
         "For each whole number the values that fit the images and the other knobs; for most 24 at most are tried."
-        return {
-            key: [n for n in _steps(knob) if n == values[key] or self._fits(values | {key: n})]
-            for key, knob in self.knobs.items()
-            if knob.kind == "whole"
-        }
+        whole = [key for key, knob in self.knobs.items() if knob.kind in ("whole", "count")]
+        steps = {key.rpartition(".")[0] for key in whole}
+        beside = {k: v for k, v in values.items() if k.rpartition(".")[0] in steps}
+        if self._allowed is None or self._allowed[0] != beside:  # all that sizes can depend on
+            fits = {
+                key: [n for n in _steps(self.knobs[key]) if self._fits(values | {key: n})]
+                for key in whole
+            }
+            self._allowed = beside, {k: sorted({*fits[k], values[k]}) for k in whole}
+        return self._allowed[1]
 
     def check(
         self,
@@ -274,15 +280,31 @@ class RecipeKnobs:
         self,
         values: dict[str, Any],  # of the knobs
     ) -> list[list[int]]:
-        "Which views each kind makes: numbers from 0."
+        "Which views each kind makes, numbers from 0; last what is made around the list, such as masks."
         recipe, found, at = self.build(values), {}, 0
-        for view in (
-            children(vars(recipe)).get("transforms", []) if hasattr(recipe, "__len__") else [recipe]
-        ):
+        for view in _views_of(recipe):
             number = getattr(view, "num_views", 1)
             found.setdefault(id(view), []).extend(range(at, at + number))
             at += number
-        return list(found.values())
+        around = list(range(at, getattr(recipe, "num_views", at)))
+        return [*found.values(), around] if around else list(found.values())
+
+
+def _list_of_views(recipe: Any) -> Any:
+    "The list in a recipe: the recipe itself, or the one list that its only transform wraps; None for a single view."
+    if not hasattr(recipe, "__len__"):
+        return None
+    inside = children(vars(recipe)).get("transforms", [])
+    for parts in children(vars(inside[0])).values() if len(inside) == 1 else ():
+        if hasattr(parts[0], "__len__"):
+            return parts[0]
+    return recipe
+
+
+def _views_of(recipe: Any) -> list[Any]:
+    "One transform for each view, or group of views."
+    views = _list_of_views(recipe)
+    return [recipe] if views is None else children(vars(views)).get("transforms", [])
 
 
 def _index(items: list, item: Any) -> int:
@@ -296,32 +318,7 @@ def _look(view: Any) -> str:
     return text if " at 0x" not in text else f"{id(view)}"
 
 
-_ROUND = (
-    1,
-    2,
-    3,
-    4,
-    6,
-    8,
-    12,
-    16,
-    20,
-    24,
-    28,
-    32,
-    40,
-    48,
-    56,
-    64,
-    80,
-    96,
-    112,
-    128,
-    160,
-    192,
-    224,
-    256,
-)
+_ROUND = [1, 2, 3, 4, 6, *range(8, 33, 4), *range(40, 65, 8), *range(80, 129, 16), *range(160, 257, 32)]  # fmt: skip
 
 
 def _steps(knob: Knob) -> list[int]:

@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 import traitlets as t
 
 from ..core import unknown_name
-from .base import display_mode
 from .feed import HistoryFeed
 from .runs import as_run, draw_runs, pack_run, read_run
 
@@ -128,8 +127,8 @@ class LiveCurves(ComparedRuns):
     script = "live_curves"
     commands = ("pause", "resume", "stop", "lr_scale", "sync", "ping")
     page_height = 820
-    _shown = False  # on a page already
-    _show_at_end = False  # where nobody can click, the picture comes when it is complete
+    watches = True  # needs nothing of a run but its history: `launch` keeps it in the notebook
+    _trains = False  # follows a run of `fit`
 
     @classmethod
     def from_csv(
@@ -150,23 +149,15 @@ class LiveCurves(ComparedRuns):
         size = getattr(getattr(run, "loader", None), "batch_size", None)
         self._batch_size = size if isinstance(size, int) else 0
         self._interruptible = threading.current_thread() is threading.main_thread()
-        self._show_at_end = display_mode() != "live"
+        self._trains = True
         self.attach(run.history)
-        if not self._shown and not self._show_at_end:
-            self._display()
+        self._appear()
 
     def run_over(self) -> None:
         "Displays the finished picture where widgets are not live."
-        if self._show_at_end:
-            self._show_at_end = False
-            self._display()
-
-    def _display(self):
-        from IPython import get_ipython
-        from IPython.display import display
-
-        if getattr(get_ipython(), "display_formatter", None) is not None:
-            display(self)
+        if self._trains:
+            self._trains = False
+            self._appear(finished=True)
 
     def _tell_control(self, name, *args) -> bool:
         control = getattr(self.history, "control", None)
@@ -210,10 +201,6 @@ class LiveCurves(ComparedRuns):
         if self.history is not None and self.history.state in ("running", "paused", "stopping"):
             return f"<p><em>{html.escape(repr(self))}</em></p>"  # no time for a picture now
         return super()._fallback()
-
-    def _repr_mimebundle_(self, **kwargs):
-        self._shown = True
-        return super()._repr_mimebundle_(**kwargs)
 
     def __repr__(self) -> str:
         if self.history is None:

@@ -28,8 +28,8 @@ class StageExplorer(Widget):
 
     Boxes to scale and a table, for any image size; with images, the feature maps of each stage, numbers about
     its channels, and what a position sees. `size`, `selected`, `channel`, `position` and `image` follow what is
-    clicked and may be set. The network is only read, also while it trains; `update()` looks again, and as a
-    callback of `fit` the widget does so after each epoch.
+    clicked and may be set. The network is only read, also while it trains; `update()` looks again. As a callback
+    of `fit` the widget appears at the start and looks again after every `every`-th epoch and after the last.
 
     Raises ValueError if the network cannot take the images, KeyError for a stage that it does not have."""
 
@@ -74,7 +74,7 @@ class StageExplorer(Widget):
         self.module, self.images, self.room, self.every = unwrap(module), images, room, every
         self.table = size_table(self.module, shape, names, sizes)
         self.fields = receptive_fields(self.module, shape, self.table.names)
-        self.stages, self._shape, self._epochs = {}, shape, 0
+        self.stages, self._shape = {}, shape
         network = pack_sizes(self.table, self.fields) | {
             "name": type(self.module).__name__,
             "total": sum(parameter.numel() for parameter in self.module.parameters()),
@@ -171,11 +171,18 @@ class StageExplorer(Widget):
         self.effective, self.detail = {}, {}
         self.maps = [packed.get(name, {}) for name in self.table.names]
 
+    def on_start(self, run: Any) -> None:
+        "Called by `fit`: displays the explorer if it is not on the page yet."
+        self._appear()
+
     def on_epoch_end(self, run: Any) -> None:
-        "As a callback of `fit`: looks again."
-        self._epochs += 1
-        if self._epochs % self.every == 0:
+        "Called by `fit`: looks again after every `every`-th epoch and after the last."
+        if run.clock.epoch % self.every == 0 or run.clock.epoch == run.clock.epochs:
             self.update()
+
+    def on_end(self, run: Any) -> None:
+        "Called by `fit`: displays the finished picture where widgets are not live."
+        self._appear(finished=True)
 
     def effective_field(
         self,

@@ -20,10 +20,10 @@ from .base import Widget
 from .knobs import RecipeKnobs
 from .pixels import pack_array, to_pixels
 from .recipe_code import recipe_code
-from .same_luck import Seen, draw_views, mask_codes
+from .same_luck import Drawn, Seen, draw_views, mask_codes
 
 # %% ../../nbs/widgets/50_views.ipynb #positions
-_RECIPES = ("one_view", "two_views", "asymmetric_views", "multi_crop", "masked_view", "block_masked_view", "target_blocks_view", "rotations", "patch_pairs", "cluster_view")  # fmt: skip
+_RECIPES = ("one_view", "two_views", "asymmetric_views", "multi_crop", "masked_view", "block_masked_view", "target_blocks_view", "masked_multi_crop", "rotations", "patch_pairs", "cluster_view")  # fmt: skip
 _YOURS = "your recipe"
 
 
@@ -38,17 +38,15 @@ def _positions(knob: Any, value: Any, allowed: list[int], count: int = 5) -> lis
         spread = {round(i * (len(allowed) - 1) / (count - 1)) for i in range(count)}
         return [allowed[i] for i in sorted({at, *spread})]
     if knob.kind == "count":
-        return sorted({1, 2, 4, 8, value} & {*range(1, int(knob.high) + 1)})
+        return sorted({1, 2, 4, 8, value} & {*allowed})
     spread = [knob.low + i * (knob.high - knob.low) / (count - 1) for i in range(count)]
     spread = [round(round(x / knob.step) * knob.step, 6) for x in spread]
     if knob.kind == "range":
         low, high = value
-        pairs = [[x, max(x, high)] for x in spread[:-1]] + [
-            [min(low, x), x] for x in spread[1:-1:2]
-        ]
-        return sorted(
-            [list(p) for p in {tuple(p) for p in [*pairs, value] if p[0] > 0 or knob.low <= 0}]
-        )
+        pairs = {(x, max(x, high)) for x in spread[:-1]} | {
+            (min(low, x), x) for x in spread[1:-1:2]
+        }
+        return sorted([x, y] for x, y in pairs | {tuple(value)} if x > 0 or knob.low <= 0)
     return sorted({*spread, value})
 
 
@@ -90,10 +88,8 @@ class ViewsPlayground(Widget):
             )
         if index is None:
             index = torch.linspace(0, len(pixels) - 1, min(8, len(pixels))).long()
-        pixels = pixels[index]
-        self._images = (
-            pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
-        ).cpu()
+        pixels = pixels[index].cpu()
+        self._images = pixels.float() / (255 if pixels.dtype == torch.uint8 else 1)
         self._known: dict[str, Callable] = self._named_recipes(recipes or {})
         chosen = recipe
         if not isinstance(recipe, str):
@@ -101,7 +97,7 @@ class ViewsPlayground(Widget):
             self._known[chosen] = self._asked(recipe) if isinstance(recipe, dict) else recipe
         names = getattr(self.dataset, "classes", None)
         labels = [names[int(i)] for i in self.dataset.targets[index]] if names else []
-        self._serial = 0
+        self._serial, self._steps, self._packed = 0, Drawn(), {}
         super().__init__(
             images=pack_array(to_pixels(self._images)), labels=labels, recipes=list(self._known)
         )
@@ -125,10 +121,7 @@ class ViewsPlayground(Widget):
                 recipe = self.dataset.recipe(name)
                 draw_views(recipe, self._images[:1])
                 found[name] = recipe
-            except (
-                ValueError,
-                RuntimeError,
-            ):  # for example rotations of images that are not square
+            except (ValueError, RuntimeError):  # as for rotations of images that are not square
                 continue
         return found
 
@@ -173,7 +166,11 @@ class ViewsPlayground(Widget):
             self.problem = f"{type(error).__name__}: {error}"
             return
         self._serial += 1
-        packed = [_pack_view(view) for view in views]
+        # a view that was not drawn anew is not packed anew
+        self._packed = {
+            id(view): self._packed.get(id(view)) or (view, _pack_view(view)) for view in views
+        }
+        packed = [self._packed[id(view)][1] for view in views]
         took = 1000 * (time.perf_counter() - started)
         with self.hold_sync():
             self.problem = ""
@@ -198,9 +195,9 @@ class ViewsPlayground(Widget):
                     told = knob.to_dict() | {"value": self.knobs[key], "start": knob.value}
                     told["choices"] = allowed.get(key) or told["choices"]
                     steps.setdefault(knob.step_name, []).append(told)
-            groups.append(
-                {"views": views, "steps": [{"name": k, "knobs": v} for k, v in steps.items()]}
-            )
+            around = number == len(self._found.kinds)  # what wraps the list of views
+            told = [{"name": name, "knobs": knobs} for name, knobs in steps.items()]
+            groups.append({"views": [] if around else views, "steps": told})
         return groups
 
     @property
@@ -211,7 +208,7 @@ class ViewsPlayground(Widget):
     @property
     def views(self) -> list[Seen]:
         "The views as they are shown."
-        return draw_views(self.transform, self._images, self.seed)
+        return draw_views(self.transform, self._images, self.seed, self._steps)
 
     def new_draw(self) -> None:
         "Other luck, the same settings."
@@ -227,13 +224,14 @@ class ViewsPlayground(Widget):
         seeds = [self.seed, *range(self.seed + 1, self.seed + 5)]
         made = [draw_views(self.transform, self._images, seed) for seed in seeds]
         knobs: dict[str, list] = {}
+        steps = Drawn()
         for key, knob in self._found.knobs.items():
             if knob.name in ("size", "interpolation", "padding"):
                 continue  # a page shows what matters most
             for value in _positions(knob, self.knobs[key], allowed.get(key, [])):
                 try:
                     recipe = self._found.build(self.knobs | {key: value})
-                    made.append(draw_views(recipe, self._images, self.seed))
+                    made.append(draw_views(recipe, self._images, self.seed, steps))
                     knobs.setdefault(key, []).append({"value": value, "set": len(made) - 1})
                 except (ValueError, RuntimeError, TypeError):
                     continue  # this position does not fit the others
@@ -260,7 +258,8 @@ def _pack_view(seen: Seen, rows: slice = slice(None)) -> dict[str, Any]:
     "One view of all images as the front end gets it."
     field = {} if seen.field is None else pack_array(seen.field[rows])
     if seen.tensor.dtype == torch.bool:
-        return {"kind": "mask", "pixels": pack_array(mask_codes(seen.tensor[rows])), "field": field}
+        codes = mask_codes(seen.tensor[rows])
+        return {"kind": "mask", "of": seen.of, "pixels": pack_array(codes), "field": field}
     return {
         "kind": "image",
         "pixels": pack_array(to_pixels(seen.tensor[rows], seen.mean, seen.std)),
@@ -286,7 +285,8 @@ class _TileBank:
             if index[-1] == len(tiles):
                 tiles.append(tile)
                 self.size += length
-        return {"kind": packed["kind"], "bank": name, "index": index, "field": packed["field"]}
+        kept = {key: value for key, value in packed.items() if key != "pixels"}
+        return kept | {"bank": name, "index": index}
 
     def pack(self) -> dict[str, Any]:
         banks = {
@@ -317,7 +317,7 @@ def _draw_still(images: Tensor, views: list[Seen], labels: list[str]):
         row[0].imshow(pixels, cmap=grey)
         row[0].set_title(labels[i] if labels else f"image {i}", fontsize=7, parse_math=False)
         for v, (seen, ax) in enumerate(zip(views, row[1:], strict=True)):
-            colour, shown = _COLOURS[v % len(_COLOURS)], views[max(v - 1, 0)]
+            colour, shown = _COLOURS[v % len(_COLOURS)], views[seen.of or 0]
             if seen.tensor.dtype == torch.bool:
                 picture = to_pixels(shown.tensor[i], shown.mean, shown.std)[0]
                 times = picture.shape[0] / seen.tensor.shape[-2]

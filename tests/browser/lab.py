@@ -371,6 +371,12 @@ class Notebook:
         return self.page.evaluate("() => lab.tracebacks()")
 
     # -- what is drawn -----------------------------------------------------------------------
+    def run_widget(self, selector: str, wait_s: float = 180) -> None:
+        """Runs all cells and waits until the widget that they show is drawn and in sight."""
+        self.run_all(wait_s)
+        self.wait(f"{selector}[data-ready]")
+        self.show(selector)
+
     def wait(self, selector: str, timeout_s: float = 30):
         """The first element that matches, once it is there; an exception of a cell ends the wait."""
         limit, found = time.monotonic() + timeout_s, self.page.locator(selector).first
@@ -387,15 +393,8 @@ class Notebook:
         return self.page.locator(selector).first.get_attribute(f"data-{name}")
 
     def wait_data(self, selector: str, name: str, test: str, timeout_s: float = 30) -> str:
-        """Until data-`name` passes `test`, JavaScript in v (text) and n (number): "n >= 20"."""
-        self.page.wait_for_function(
-            f"""([s, a]) => {{ const v = document.querySelector(s)?.getAttribute(a),
-                                     n = Number(v); return v !== null && ({test}); }}""",
-            arg=[selector, f"data-{name}"],
-            timeout=timeout_s * 1000,
-            polling=50,
-        )
-        return self.data(selector, name)
+        """`wait_data` on this page."""
+        return wait_data(self.page, selector, name, test, timeout_s)
 
     def watch(self, selector: str, name: str) -> None:
         """Records from now on every change of data-`name`; read it with `seen`."""
@@ -450,6 +449,15 @@ class Notebook:
         self.page.screenshot(path=path)
         return path
 
+    def screenshots(self, name: str, selector: str) -> None:
+        """Both themes, wide and narrow; what is shown must never be wider than the window."""
+        for theme in THEMES:
+            self.theme(theme)
+            for width, size in {"wide": WIDE, "narrow": NARROW}.items():
+                self.resize(size)
+                self.screenshot(f"{name}-{theme}-{width}", selector)
+                assert self.page.locator(selector).first.bounding_box()["width"] <= size[0]
+
     # -- end ---------------------------------------------------------------------------------
     def check_clean(self) -> None:
         assert not self.errors, "errors in the browser's console:\n" + "\n".join(self.errors)
@@ -470,3 +478,45 @@ def becomes(nb: "Notebook", expression: str, wanted) -> bool:
             return True
         nb.page.wait_for_timeout(100)
     raise AssertionError(f"{expression} is {value!r}, not {wanted!r}")
+
+
+def wait_data(page: Page, selector: str, name: str, test: str, timeout_s: float = 30) -> str:
+    """Until data-`name` passes `test`, JavaScript in v (text) and n (number): "n >= 20"."""
+    page.wait_for_function(
+        f"""([s, a]) => {{ const v = document.querySelector(s)?.getAttribute(a),
+                                 n = Number(v); return v !== null && ({test}); }}""",
+        arg=[selector, f"data-{name}"],
+        timeout=timeout_s * 1000,
+        polling=50,
+    )
+    return page.locator(selector).first.get_attribute(f"data-{name}")
+
+
+def click_cell(page: Page, selector: str, cell: tuple[int, int], grid: tuple[int, int]) -> None:
+    """Clicks into the middle of one cell (row, column) of a picture of `grid` rows and columns."""
+    box = page.locator(selector).bounding_box()
+    (row, column), (rows, columns) = cell, grid
+    place = {"x": (column + 0.5) * box["width"] / columns, "y": (row + 0.5) * box["height"] / rows}
+    page.locator(selector).click(position=place)
+
+
+def fits(page: Page) -> bool:
+    """Whether nothing must be scrolled sideways to be seen."""
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def nameless(page: Page, selector: str) -> list[str]:
+    """Buttons, fields and menus in `selector` for which a screen reader has no name."""
+    return page.evaluate(
+        """s => [...document.querySelectorAll(`${s} :is(button, input, select)`)]
+          .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label')))
+          .map(e => e.outerHTML.slice(0, 80))""",
+        selector,
+    )
+
+
+def run_here(source: str) -> dict:
+    """The variables that a cell leaves behind when it runs in this process."""
+    scope = {}
+    exec(source, scope)
+    return scope

@@ -24,17 +24,12 @@ SHOW = "AttentionViewer.budget = 40_000\nviewer = AttentionViewer(net, images)\n
 
 
 def pick(page, row: int, column: int) -> None:
-    box = page.locator(STAGE).bounding_box()
-    place = {"x": (column + 0.5) * box["width"] / 8, "y": (row + 0.5) * box["height"] / 8}
-    page.locator(STAGE).click(position=place)
+    lab.click_cell(page, STAGE, (row, column), (8, 8))
 
 
 def test_points_walks_fetches_and_survives(open_notebook):
     nb = open_notebook([NET, SHOW])
-    nb.run(0, wait_s=120)
-    nb.run(1, wait_s=60)
-    nb.wait(f"{VIEW}[data-ready]")
-    nb.show(VIEW)
+    nb.run_widget(VIEW)
     page = nb.page
     assert page.locator(HEAD).count() == 4  # the mean, and three
     assert nb.ink(STAGE) > 64
@@ -66,24 +61,15 @@ def test_points_walks_fetches_and_survives(open_notebook):
 
 def test_looks_right_and_outlives_its_kernel(open_notebook):
     nb = open_notebook([NET, "viewer = AttentionViewer(net, images, query=[2, 3])\nviewer"])
-    nb.run(0, wait_s=120)
-    nb.run(1, wait_s=60)
-    nb.wait(f"{VIEW}[data-ready]")
-    for theme in lab.THEMES:
-        nb.theme(theme)
-        for width, size in {"wide": lab.WIDE, "narrow": lab.NARROW}.items():
-            nb.resize(size)
-            nb.screenshot(f"attention-{theme}-{width}", VIEW)
-            assert nb.page.locator(VIEW).bounding_box()["width"] <= size[0]
+    nb.run_widget(VIEW)
+    nb.screenshots("attention", VIEW)
     nb.restart_kernel()
     nb.page.wait_for_selector(f"{VIEW} .nnb-notice >> text=The kernel was restarted")
 
 
 @pytest.fixture
 def net():
-    scope = {}
-    exec(NET, scope)  # the same network, here
-    return scope
+    return lab.run_here(NET)
 
 
 def test_page_without_network(net, open_page, tmp_path):
@@ -103,9 +89,7 @@ def test_page_without_network(net, open_page, tmp_path):
     page.locator(f"{VIEW} .nnb-tokens button").first.click()
     page.wait_for_selector(f"{VIEW} .nnb-readout >> text=CLS looks at")
     page.locator(f"{VIEW} input[aria-label='Share shown']").fill("0.5")
-    unnamed = f"""() => [...document.querySelectorAll('{VIEW} button, {VIEW} input')]
-        .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim())).length"""
-    assert page.evaluate(unnamed) == 0
+    assert lab.nameless(page, VIEW) == []
 
 
 def test_page_says_what_it_does_not_carry(net, open_page, tmp_path, monkeypatch):
@@ -131,4 +115,4 @@ def test_windows_on_any_width(net, open_page, tmp_path, width):
     page.wait_for_selector(f"{VIEW}[data-ready]")
     assert page.locator(f"{VIEW} .nnb-window").get_attribute("d").count("M") > 8  # four corners
     assert not page.locator(f"{VIEW} >> text=Rollout").is_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert lab.fits(page)

@@ -59,6 +59,11 @@ def shown(page, panel: str) -> str:
     return page.locator(f"[data-panel='{panel}'] .nnb-panel-summary").inner_text()
 
 
+def axis_values(page, panel: str) -> list[str]:
+    """The values that stand on the axis of a panel while one points, from top to bottom."""
+    return page.locator(f"[data-panel='{panel}'] .nnb-tags span").all_inner_texts()
+
+
 def low_high(page) -> list[float]:
     """The ends of the axis, as the loss panel has them."""
     chart = page.locator("[data-panel=loss] .nnb-chart")
@@ -72,20 +77,41 @@ def low_high(page) -> list[float]:
 
 
 def test_pointing_shows_the_same_place_in_all_panels(open_curves):
-    page = open_curves(LiveCurves(run("now", 400), beside=[run(EVIL, 200)]))
-    page.mouse.move(*at(page, "loss", 0.5))
-    box = page.locator("[data-panel=loss] .nnb-readout")
-    assert "now" in box.inner_text() and EVIL in box.inner_text()
-    assert "learning rate × 0.5 · step 200" in box.inner_text()
-    assert re.search(r"8\.00.*\n.*8\.00", box.inner_text(), re.S), "both runs at step 200"
-    assert "0.900" in shown(page, "std"), "linked"
+    page = open_curves(LiveCurves(run("now", 400), beside=[run(EVIL, 200), run("flat", 300, 10)]))
+    x, y = at(page, "loss", 0.5)
+    page.mouse.move(x, y)
+    event, place = (page.locator(f"[data-panel=loss] .nnb-{kind}") for kind in ("event", "place"))
+    assert "learning rate × 0.5 · step 200" in event.inner_text()
+    assert place.inner_text() == "step 200"
+    assert axis_values(page, "loss") == ["8.00"] * 3, "all runs at step 200"
+    assert axis_values(page, "std") == ["0.900"] * 3 and "0.900" in shown(page, "std"), "linked"
+    assert page.locator("[data-panel=std] .nnb-place").inner_text() == "step 200"
     cross = "[data-panel=std] .nnb-cross"
     assert page.evaluate("s => document.querySelector(s).style.opacity", cross) == "1"
+    apart = "s => [...document.querySelectorAll(s)].map(e => e.getBoundingClientRect().top)"
+    tops = sorted(page.evaluate(apart, "[data-panel=std] .nnb-tags span"))
+    assert all(b - a >= 15 for a, b in zip(tops, tops[1:], strict=False)), "none covers another"
     page.mouse.move(*at(page, "loss", 0.9))
-    assert "–" in box.inner_text(), "the shorter run is over there"
+    assert axis_values(page, "loss") == ["6.40"], "the other runs are over there"
+    assert re.match(r"6\.40\s*now", shown(page, "loss"))
     page.mouse.move(5, 5)
-    assert "lowest" in shown(page, "loss") and not box.is_visible()
+    assert "lowest" in shown(page, "loss")
+    for one in (event, place, page.locator(".nnb-tags span")):
+        assert not one.first.is_visible()
     assert page.locator("img").count() == 0
+
+
+def test_the_line_and_the_legend_name_the_nearest_curve(open_curves):
+    low = run("low", 400)
+    steps, values = low.columns()["loss"]
+    low.set_columns(low.columns() | {"loss": (steps, values - 4)})
+    page = open_curves(LiveCurves(run("high", 400), beside=[low]))
+    box = page.locator("[data-panel=loss] .nnb-chart").bounding_box()
+    for share, name in ((0.05, "high"), (0.85, "low")):
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + share * box["height"])
+        assert shown(page, "loss").endswith(name) and shown(page, "std").endswith(name)
+        assert page.locator(".nnb-run.nnb-near").inner_text() == name
+        assert page.locator("[data-panel=loss] .nnb-tags .nnb-near").count() == 1
 
 
 def test_dragging_zooms_every_panel_and_the_values_follow(open_curves):
@@ -127,6 +153,7 @@ def test_everything_works_by_keys_and_is_said(open_curves):
     legend = page.locator(".nnb-run >> nth=1")
     legend.focus()
     legend.press("Enter")
+    page.wait_for_selector(".nnb-run[aria-pressed=false]")
     assert legend.get_attribute("aria-pressed") == "false"
     assert page.evaluate("document.activeElement.classList.contains('nnb-run')"), "focus stays"
     chart.focus()

@@ -50,11 +50,7 @@ fit(Tiny(), data, epochs=4, callbacks=[film], progress=False, monitor=False);
 
 
 def data_becomes(page, name: str, test: str) -> str:
-    page.wait_for_function(
-        f"a => {{ const v = document.querySelector('{ROOT}').getAttribute(a); return {test}; }}",
-        arg=f"data-{name}",
-    )
-    return page.locator(ROOT).first.get_attribute(f"data-{name}")
+    return lab.wait_data(page, ROOT, name, test)
 
 
 def find_point(page) -> tuple[float, float]:
@@ -84,11 +80,9 @@ def lasso(page, left=0.02, right=0.98):
 
 def test_points_selects_colours_and_survives_a_reload(open_notebook):
     nb = open_notebook([DATA, SHOW])
-    nb.run(0, wait_s=120)
-    nb.run(1, wait_s=60)
-    page = nb.page
-    nb.wait(f"{ROOT}[data-ready]")
+    nb.run_widget(ROOT)
     nb.show(PLOT)
+    page = nb.page
     # pointing shows the image; a click selects it, here and in Python
     x, y = find_point(page)
     assert "neighbours agree" in page.locator(f"{ROOT} .nnb-card").inner_text()
@@ -102,6 +96,7 @@ def test_points_selects_colours_and_survives_a_reload(open_notebook):
     # a lasso around everything
     lasso(page)
     assert lab.becomes(nb, "explorer.class_mix", {"sun": 100, "moon": 100, "star": 100})
+    page.wait_for_selector(f"{ROOT} [title='100 of 100 are selected']")
     # from Python
     nb.value("setattr(explorer, 'selected', [1, 4, 7])")
     page.wait_for_selector(f"{ROOT} .nnb-selection >> text=3 selected")
@@ -115,12 +110,7 @@ def test_points_selects_colours_and_survives_a_reload(open_notebook):
     page.locator(f"{ROOT} .nnb-timeline input").focus()
     page.keyboard.press("Home")
     assert lab.becomes(nb, "explorer.frame", 0)
-    for theme in lab.THEMES:
-        nb.theme(theme)
-        for width, size in {"wide": lab.WIDE, "narrow": lab.NARROW}.items():
-            nb.resize(size)
-            nb.screenshot(f"embedding-{theme}-{width}", ROOT)
-            assert page.locator(ROOT).bounding_box()["width"] <= size[0]
+    nb.screenshots("embedding", ROOT)
     # keys of the notebook did nothing
     assert page.locator(".jp-Notebook .jp-CodeCell").count() == 2
     nb.reload()
@@ -130,11 +120,10 @@ def test_points_selects_colours_and_survives_a_reload(open_notebook):
 
 def test_follows_a_training_and_outlives_its_kernel(open_notebook):
     nb = open_notebook([DATA, FOLLOW])
-    nb.run(0, wait_s=120)
-    nb.run(1, wait_s=120)
-    page = nb.page
+    nb.run_widget(ROOT)
     nb.wait(f"{ROOT}[data-frames='5']")
     nb.show(PLOT)
+    page = nb.page
     page.wait_for_selector(f"{ROOT} .nnb-moment >> text=epoch 4")
     page.click(f"{ROOT} .nnb-play")
     data_becomes(page, "moment", "v === '1'")
@@ -155,9 +144,7 @@ def test_follows_a_training_and_outlives_its_kernel(open_notebook):
 
 @pytest.fixture
 def scope():
-    found = {}
-    exec(DATA + SHOW, found)  # the same explorer, here
-    return found
+    return lab.run_here(DATA + SHOW)  # the same explorer, here
 
 
 @pytest.fixture
@@ -238,11 +225,9 @@ def test_nothing_is_wider_than_the_page_and_names_stay_text(scope, show, width):
     explorer.add(torch.rand(90, 4), EVIL)
     page = show(explorer, viewport={"width": width, "height": 800})
     find_point(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert lab.fits(page)
     assert page.locator("img").count() == 0 and page.title() == "quiet"
-    unnamed = """() => [...document.querySelectorAll('.nnb-embedding button, .nnb-embedding input, .nnb-embedding select')]
-        .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label'))).length"""
-    assert page.evaluate(unnamed) == 0
+    assert lab.nameless(page, ROOT) == []
 
 
 def test_page_of_an_explorer_without_pictures_says_so(scope, show):

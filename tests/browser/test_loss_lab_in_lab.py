@@ -13,9 +13,11 @@ from nenya_nb.data import load_dataset
 from nenya_nb.models.algorithms.barlow_twins import BarlowTwins
 from nenya_nb.models.algorithms.byol import BYOL
 from nenya_nb.models.algorithms.dino import DINO
+from nenya_nb.models.algorithms.lejepa import LeJEPA, LeJEPALoss, SIGReg
 from nenya_nb.models.algorithms.moco import MoCo
 from nenya_nb.models.algorithms.simclr import SimCLR
 from nenya_nb.models.algorithms.swav import SwAV, SwAVHead
+from nenya_nb.models.algorithms.vicreg import VICReg
 from nenya_nb.models.dino_model import DinoProjectionHead
 from nenya_nb.models.heads import LatentPredictHead
 from nenya_nb.models.necks import NonLinearNeck
@@ -40,6 +42,8 @@ predictor = LatentPredictHead(NonLinearNeck(12, 16, 12, with_last_bn=False, with
 algorithms = {
     "MoCo": MoCo(small(), neck(), length=64),
     "BarlowTwins": BarlowTwins(small(), neck(with_last_bn=False)),
+    "VICReg": VICReg(small(), neck(with_last_bn=False)),
+    "LeJEPA": LeJEPA(small(), neck(with_last_bn=False), LeJEPALoss(0.05, SIGReg(80)), num_local=2),
     "SwAV": SwAV(small(), neck(), SwAVHead(12, 8), num_local=2),
     "DINO": DINO(small(), DinoProjectionHead(16, 16, 8, 20), num_local=2),
     "BYOL": BYOL(small(), neck(), predictor),
@@ -61,10 +65,7 @@ def number(page, name: str) -> float:
 @pytest.fixture
 def shown(open_notebook):
     nb = open_notebook([SETUP, SHOW])
-    nb.run(0, wait_s=120)
-    nb.run(1, wait_s=60)
-    nb.wait(f"{LOSS}[data-frame='2']")
-    nb.show(LOSS)
+    nb.run_widget(f"{LOSS}[data-frame='2']")
     return nb
 
 
@@ -110,12 +111,7 @@ def test_follows_training_agrees_with_python_and_works_on_alone(shown):
 
 
 def test_looks_right_and_survives_a_reload(shown):
-    for theme in lab.THEMES:
-        shown.theme(theme)
-        for width, size in {"wide": lab.WIDE, "narrow": lab.NARROW}.items():
-            shown.resize(size)
-            shown.screenshot(f"loss-lab-{theme}-{width}", LOSS)
-            assert shown.page.locator(LOSS).bounding_box()["width"] <= size[0]
+    shown.screenshots("loss-lab", LOSS)
     shown.reload()
     shown.wait(f"{LOSS}[data-ready]")
 
@@ -125,16 +121,14 @@ def test_looks_right_and_survives_a_reload(shown):
 
 @pytest.fixture(scope="module")
 def scope():
-    scope = {}
-    exec(SETUP + OTHERS, scope)
-    return scope
+    return lab.run_here(SETUP + OTHERS)
 
 
-@pytest.mark.parametrize("name, setting", [
-    ("MoCo", "temperature"), ("BarlowTwins", "lambda_"), ("SwAV", "epsilon"),
-    ("DINO", "teacher_temperature"), ("BYOL", "collapse"),
+@pytest.mark.parametrize("name, setting, value", [  # at 0.8 of the slider
+    ("MoCo", "temperature", 0.693), ("BarlowTwins", "lambda_", 0.158), ("VICReg", "mu", 40), ("LeJEPA", "lambda_", 0.8),
+    ("SwAV", "epsilon", 0.347), ("DINO", "teacher_temperature", 0.398), ("BYOL", "collapse", 0.8),
 ])  # fmt: skip
-def test_page_agrees_with_python_at_every_setting(scope, open_page, tmp_path, name, setting):
+def test_page_agrees_with_python_at_every_setting(scope, open_page, tmp_path, name, setting, value):
     widget = scope["LossLab"](scope["algorithms"][name], scope["dataset"], count=10)
     widget.names = ["<img src=x onerror=document['title']='broken'>"] * 10
     page = open_page(
@@ -147,10 +141,6 @@ def test_page_agrees_with_python_at_every_setting(scope, open_page, tmp_path, na
     page.wait_for_function(
         f"() => {{ const d = document.querySelector('{LOSS}').dataset; return Math.abs(d.loss - d.own) > 1e-3 }}"
     )
-    low, high = {"temperature": (0.01, 2), "lambda_": (1e-4, 1), "epsilon": (0.005, 1)}.get(
-        setting, (0.01, 1)
-    )
-    value = 0.8 if setting == "collapse" else float(f"{low * (high / low) ** 0.8:.3g}")
     setattr(widget, setting, value)
     assert number(page, "loss") == pytest.approx(widget.numbers["loss"], rel=1e-4, abs=1e-4)
     box = page.locator(f"{LOSS} .nnb-matrix").first.bounding_box()
@@ -166,7 +156,5 @@ def test_nothing_is_wider_than_the_page(scope, open_page, tmp_path, width):
         widget.to_html(tmp_path / "page.html"), viewport={"width": width, "height": 800}
     )
     page.wait_for_selector(f"{LOSS}[data-ready]")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    unnamed = """s => [...document.querySelectorAll(`${s} button, ${s} input`)]
-        .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label'))).length"""
-    assert page.evaluate(unnamed, LOSS) == 0
+    assert lab.fits(page)
+    assert lab.nameless(page, LOSS) == []

@@ -30,17 +30,12 @@ fit(mae, data, epochs=3, batch_size=20, progress=False, monitor=False, callbacks
 
 
 def pick(page, row: int, column: int) -> None:
-    box = page.locator(STAGE).bounding_box()
-    place = {"x": (column + 0.5) * box["width"] / 8, "y": (row + 0.5) * box["height"] / 8}
-    page.locator(STAGE).click(position=place)
+    lab.click_cell(page, STAGE, (row, column), (8, 8))
 
 
 def test_compares_masks_trains_and_survives(open_notebook):
     nb = open_notebook([NET, FIT])
-    nb.run(0, wait_s=120)
-    nb.run(1, wait_s=120)  # the viewer displays itself
-    nb.wait(f"{VIEW}[data-ready]")
-    nb.show(VIEW)
+    nb.run_widget(VIEW)  # it displays itself
     page = nb.page
     page.wait_for_selector(f"{VIEW} output >> text=epoch 3")
     page.locator(f"{VIEW} input[aria-label=Time]").fill("0")
@@ -53,6 +48,9 @@ def test_compares_masks_trains_and_survives(open_notebook):
     page.keyboard.press("ArrowUp")
     assert lab.becomes(nb, "viewer.patch", [1, 6])
     assert page.locator(f"{VIEW} .nnb-patch tbody tr").count() == 3
+    page.locator(f"{VIEW} .nnb-columns button", has_text="Masked").click()
+    assert lab.becomes(nb, "viewer.beside", "masked")
+    page.wait_for_selector(f"{VIEW} .nnb-wipe-right >> text=masked")
     page.locator(f"{VIEW} .nnb-stage-box input").fill("0.8")
     assert lab.becomes(nb, "viewer.wipe", 0.8)
     page.locator(f"{VIEW} .nnb-button").click()  # a new mask
@@ -71,24 +69,15 @@ def test_compares_masks_trains_and_survives(open_notebook):
 
 def test_looks_right_and_outlives_its_kernel(open_notebook):
     nb = open_notebook([NET, "viewer.patch = [3, 3]\nviewer"])
-    nb.run(0, wait_s=120)
-    nb.run(1, wait_s=60)
-    nb.wait(f"{VIEW}[data-ready]")
-    for theme in lab.THEMES:
-        nb.theme(theme)
-        for width, size in {"wide": lab.WIDE, "narrow": lab.NARROW}.items():
-            nb.resize(size)
-            nb.screenshot(f"reconstruction-{theme}-{width}", VIEW)
-            assert nb.page.locator(VIEW).bounding_box()["width"] <= size[0]
+    nb.run_widget(VIEW)
+    nb.screenshots("reconstruction", VIEW)
     nb.restart_kernel()
     nb.page.wait_for_selector(f"{VIEW} .nnb-notice >> text=The kernel was restarted")
 
 
 @pytest.fixture
 def net():
-    scope = {}
-    exec(NET, scope)  # the same network, here
-    return scope
+    return lab.run_here(NET)
 
 
 @pytest.mark.parametrize("width", [380, 1200])
@@ -118,10 +107,8 @@ def test_page_without_network(net, open_page, tmp_path, width):
     page.mouse.move(x + box["width"] / 4, y)
     page.mouse.up()
     assert abs(float(page.locator(f"{VIEW} .nnb-stage-box input").input_value()) - 0.75) < 0.03
-    unnamed = f"""() => [...document.querySelectorAll('{VIEW} button, {VIEW} input')]
-        .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim())).length"""
-    assert page.evaluate(unnamed) == 0
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert lab.nameless(page, VIEW) == []
+    assert lab.fits(page)
 
 
 def test_page_of_words_and_of_nothing_yet(net, open_page, tmp_path):

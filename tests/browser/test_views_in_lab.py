@@ -31,10 +31,7 @@ def slide(page, selector: str, value: float) -> None:
 @pytest.fixture
 def shown(open_notebook):
     nb = open_notebook([SETUP, SHOW])
-    nb.run(0, wait_s=120)
-    nb.run(1, wait_s=60)
-    nb.wait(f"{VIEWS}[data-ready]")
-    nb.show(VIEWS)
+    nb.run_widget(VIEWS)
     return nb
 
 
@@ -63,10 +60,20 @@ def test_knobs_draws_recipes_and_code(shown):
     page.select_option(f"{VIEWS} .nnb-recipe select", "multi_crop")
     page.wait_for_function(f"() => document.querySelectorAll('{VIEWS} .nnb-view').length == 8")
     page.click(f"{VIEWS} .nnb-kinds button:nth-child(2)")
-    slide(page, knob("view3.count"), 3)
+    slide(page, knob("view3.count"), 2)  # the third of 1, 2, 3 …
     page.wait_for_function(f"() => document.querySelectorAll('{VIEWS} .nnb-view').length == 5")
     page.click(f"{VIEWS} >> text=Show the code")
     assert "[view1] * 2 + [view3] * 3" in page.locator(f"{VIEWS} pre").inner_text()
+    page.select_option(f"{VIEWS} .nnb-recipe select", "masked_multi_crop")
+    page.wait_for_selector(f"{VIEWS} figcaption >> text=view 2, ")
+    assert page.locator(f"{VIEWS} .nnb-view").count() == 10
+    page.click(f"{VIEWS} .nnb-kinds >> text=Masks")
+    slide(page, knob("RandomBlockMask.p"), 0)
+    page.wait_for_selector(f"{VIEWS} figcaption >> text=view 2, whole")
+    shown.value("setattr(playground, 'recipe', 'multi_crop')")
+    page.wait_for_function(f"() => document.querySelectorAll('{VIEWS} .nnb-view').length == 8")
+    slide(page, knob("view3.count"), 4)
+    page.wait_for_function(f"() => document.querySelectorAll('{VIEWS} .nnb-view').length == 7")
     page.click(f"{VIEWS} >> text=Reset knobs")
     lab.becomes(shown, "len(playground.views)", 8)
     shown.value("setattr(playground, 'knobs', {'view3.count': 2})")
@@ -78,12 +85,7 @@ def test_knobs_draws_recipes_and_code(shown):
 def test_looks_right_and_survives_a_reload(shown):
     shown.value("setattr(playground, 'recipe', 'asymmetric_views')")
     shown.page.wait_for_selector(f"{VIEWS} .nnb-kinds button")
-    for theme in lab.THEMES:
-        shown.theme(theme)
-        for width, size in {"wide": lab.WIDE, "narrow": lab.NARROW}.items():
-            shown.resize(size)
-            shown.screenshot(f"views-{theme}-{width}", VIEWS)
-            assert shown.page.locator(VIEWS).bounding_box()["width"] <= size[0]
+    shown.screenshots("views", VIEWS)
     shown.reload()
     shown.wait(f"{VIEWS}[data-ready]")
     slide(shown.page, knob("view1.RandomGrayscale.p"), 1)
@@ -95,8 +97,7 @@ def test_looks_right_and_survives_a_reload(shown):
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
-    scope = {}
-    exec(SETUP, scope)
+    scope = lab.run_here(SETUP)
     evil = "<img src=x onerror=document['title']='broken'>"
     scope["dataset"].classes = [evil] * 10
     playground = scope["ViewsPlayground"](scope["dataset"], "masked_view", seed=1)
@@ -121,13 +122,11 @@ def test_page_without_network_turns_knobs(page_file, open_page):
     page.wait_for_selector(f"{VIEWS} >> text=draw 2")
     assert "no Python behind it" in page.locator(f"{VIEWS} .nnb-foot").inner_text()
     assert page.locator("img").count() == 0 and page.title() == "quiet"
-    unnamed = """() => [...document.querySelectorAll('.nnb-views button, .nnb-views input, .nnb-views select')]
-        .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label'))).length"""
-    assert page.evaluate(unnamed) == 0
+    assert lab.nameless(page, VIEWS) == []
 
 
 @pytest.mark.parametrize("width", [320, 700, 1200])
 def test_nothing_is_wider_than_the_page(page_file, open_page, width):
     page = open_page(page_file, viewport={"width": width, "height": 800})
     page.wait_for_selector(f"{VIEWS}[data-ready]")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert lab.fits(page)

@@ -2,9 +2,8 @@
 import { h, s, setAttribute, setText } from "../lib/dom.js";
 import { formatPlain } from "../lib/format.js";
 
-const WIDTH = 320,
-  HEIGHT = 132,
-  LEFT = 34,
+const HEIGHT = 140,
+  LEFT = 36,
   RIGHT = 8,
   TOP = 8,
   BOTTOM = 20;
@@ -34,14 +33,14 @@ export function createDots({ title, unit, help, onPick }) {
   const axis = s("g", { class: "nnb-axis" }),
     dots = s("g", {}),
     column = s("rect", { class: "nnb-column" });
-  const picture = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", class: "nnb-dots-picture" }, column, axis, dots);
+  const picture = s("svg", { height: HEIGHT, role: "img", class: "nnb-dots-picture" }, column, axis, dots);
   const root = h("section", { class: "nnb-dots" }, head, picture);
-  let count = 1;
-  const x = (layer) => LEFT + ((WIDTH - LEFT - RIGHT) * (layer + 0.5)) / count;
+  let count = 1,
+    width = 320; // px, as wide as there is room when it was drawn
+  const x = (layer) => LEFT + ((width - LEFT - RIGHT) * (layer + 0.5)) / count;
   picture.addEventListener("click", (event) => {
     const box = picture.getBoundingClientRect();
-    const at = ((event.clientX - box.left) / box.width) * WIDTH;
-    const layer = Math.floor(((at - LEFT) / (WIDTH - LEFT - RIGHT)) * count);
+    const layer = Math.floor(((event.clientX - box.left - LEFT) / (width - LEFT - RIGHT)) * count);
     const dot = event.target.dataset?.head;
     if (layer >= 0 && layer < count) onPick(layer, dot == null ? null : Number(dot));
   });
@@ -51,20 +50,22 @@ export function createDots({ title, unit, help, onPick }) {
     /** @param {number[][]} values per layer, per head; NaN where there is none */
     draw(values, layer, chosen) {
       count = values.length;
+      width = root.clientWidth || width;
       const { top, ticks } = niceAxis(Math.max(0, ...values.flat().filter(Number.isFinite)));
       const y = (v) => HEIGHT - BOTTOM - ((HEIGHT - BOTTOM - TOP) * v) / top;
       const every = Math.ceil(count / 12);
       axis.replaceChildren(
         ...ticks.flatMap((tick) => [
-          s("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick) }),
+          s("line", { x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick) }),
           s("text", { x: LEFT - 6, y: y(tick) + 3, "text-anchor": "end" }, formatPlain(tick)),
         ]),
+        s("text", { x: LEFT - 6, y: HEIGHT - 6, "text-anchor": "end" }, "layer"),
         ...values
           .map((_, i) => i)
           .filter((i) => i % every === 0)
           .map((i) => s("text", { x: x(i), y: HEIGHT - 6, "text-anchor": "middle" }, String(i + 1))),
       );
-      const wide = (WIDTH - LEFT - RIGHT) / count;
+      const wide = (width - LEFT - RIGHT) / count;
       for (const [name, v] of Object.entries({ x: x(layer) - wide / 2, y: TOP - 4, width: wide, height: HEIGHT - BOTTOM - TOP + 8 }))
         setAttribute(column, name, v);
       dots.replaceChildren(
@@ -72,7 +73,7 @@ export function createDots({ title, unit, help, onPick }) {
           heads.map((v, k) =>
             Number.isFinite(v)
               ? s("circle", { cx: x(i) + fan(k, heads.length, wide), cy: y(v), r: i === layer && k === chosen ? 4.5 : 3, class: i === layer && k === chosen ? "nnb-dot nnb-dot-chosen" : "nnb-dot", data: { head: k } },
-                  s("title", {}, `layer ${i + 1}, head ${k}: ${formatPlain(v)} ${unit}`))
+                  s("title", {}, `layer ${i + 1}, head ${k + 1}: ${formatPlain(v)} ${unit}`))
               : null,
           ),
         ).filter(Boolean),

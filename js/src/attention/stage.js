@@ -1,16 +1,11 @@
 // The picture with the attention over it; a click or the arrow keys choose which patch looks.
+import { cellAt, sharesAt, stepInGrid } from "../lib/cells.js";
 import { h, s, setAttribute } from "../lib/dom.js";
 import { colourMap, paintImage, pixelCanvas } from "../lib/pixels.js";
 import { outline } from "./maps.js";
 
-const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-
-/** Where the arrow key leads from a patch, inside the grid; from a token without a place to the middle. */
-export function stepQuery(query, key, [rows, columns]) {
-  if (query.length !== 2) return [Math.floor(rows / 2), Math.floor(columns / 2)];
-  const [down, right] = STEPS[key];
-  return [Math.min(rows - 1, Math.max(0, query[0] + down)), Math.min(columns - 1, Math.max(0, query[1] + right))];
-}
+/** The [row, column] of a layer's own grid where a query, counted in the finest grid, lies; null for one without a place. */
+export const queryCell = (query, grid, layerGrid) => (query.length === 2 && layerGrid?.length ? query.map((p, i) => Math.floor((p * layerGrid[i]) / grid[i])) : null);
 
 /** Paints cells over the image: coloured, and the less transparent the larger they are; a veil lies on what is not kept or NaN. */
 export function paintHeat(canvas, cells, [rows, columns], { high, keep, opacity, veil }) {
@@ -23,7 +18,7 @@ export function paintHeat(canvas, cells, [rows, columns], { high, keep, opacity,
     const kept = keep[i] && !Number.isNaN(w);
     const at = 3 * Math.min(255, Math.round((255 * w) / (high || 1)));
     image.data.set(kept ? colours.subarray(at, at + 3) : veil, 4 * i);
-    image.data[4 * i + 3] = 255 * opacity * (kept ? 0.45 + 0.55 * Math.sqrt(w / (high || 1)) : Number.isNaN(w) ? 0.55 : 0.85);
+    image.data[4 * i + 3] = 255 * opacity * (kept ? 0.2 + 0.8 * Math.sqrt(w / (high || 1)) : Number.isNaN(w) ? 0.55 : 0.85);
   });
   context.putImageData(image, 0, 0);
 }
@@ -42,25 +37,21 @@ export function createStage({ onQuery, onHover }) {
   let grid = [],
     query = [];
 
-  const placeOf = (event) => {
-    const box = root.getBoundingClientRect();
-    const at = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
-    return at.map((share, i) => Math.min(grid[i] - 1, Math.max(0, Math.floor(share * grid[i]))));
-  };
   root.addEventListener("pointerdown", (event) => {
-    if (grid.length) onQuery(placeOf(event));
+    if (grid.length) onQuery(cellAt(sharesAt(event, root), grid));
   });
   root.addEventListener("pointermove", (event) => {
     if (!grid.length) return;
-    if (event.buttons === 1) onQuery(placeOf(event));
-    const box = root.getBoundingClientRect();
-    onHover([(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width]);
+    const shares = sharesAt(event, root);
+    if (event.buttons === 1) onQuery(cellAt(shares, grid));
+    onHover(shares);
   });
   root.addEventListener("pointerleave", () => onHover(null));
   root.addEventListener("keydown", (event) => {
-    if (!grid.length || !STEPS[event.key]) return;
+    const next = grid.length && stepInGrid(query, event.key, grid);
+    if (!next) return;
     event.preventDefault();
-    onQuery(stepQuery(query, event.key, grid));
+    onQuery(next);
   });
 
   return {
@@ -74,18 +65,19 @@ export function createStage({ onQuery, onHover }) {
     setQuery(next, nextGrid, layerGrid, label) {
       [query, grid] = [next, nextGrid];
       setAttribute(root, "aria-label", label);
-      const shown = next.length === 2;
-      for (const rect of [halo, marker]) rect.style.display = shown ? "" : "none";
-      const [rows, columns] = layerGrid?.length ? layerGrid : grid;
-      if (!shown || !rows) return;
+      const [rows, columns] = layerGrid?.length ? layerGrid : grid,
+        cell = queryCell(next, grid, [rows, columns]);
+      for (const rect of [halo, marker]) rect.style.display = cell ? "" : "none";
+      if (!cell) return;
       setAttribute(over, "viewBox", `0 0 ${columns} ${rows}`);
-      const [y, x] = next.map((p, i) => Math.floor((p * [rows, columns][i]) / grid[i]));
+      const [y, x] = cell;
       for (const rect of [halo, marker])
         for (const [name, value] of Object.entries({ x, y, width: 1, height: 1 })) setAttribute(rect, name, value);
     },
     /** @param {Float32Array|null} cells of the layer's grid */
     setHeat(cells, size, options) {
       heat.style.display = cells ? "" : "none";
+      picture.style.filter = cells ? `grayscale(${Math.min(1, 1.5 * options.opacity)})` : ""; // colours belong to the attention
       setAttribute(border, "d", "");
       if (!cells) return;
       paintHeat(heat, cells, size, options);

@@ -7,7 +7,7 @@ import { cut, fitText, textWidth } from "./text.js";
 
 const FONT = "system-ui, sans-serif"; // only to measure
 const BOLD = `600 12.5px ${FONT}`,
-  SMALL = `11px ${FONT}`;
+  SMALL = `11.5px ${FONT}`;
 
 /** Which of several calls of the same module this is. */
 const callOf = (node) => Number(node.id.match(/@(\d+)$/)?.[1] ?? 1);

@@ -3,7 +3,7 @@ import { shapeText, shapesText } from "./graph.js";
 import { GAP, placeBoxes } from "./segment.js";
 
 const WIDE = 264, // px, a part with numbers
-  SLIM = 176; // one without
+  SLIM = 216; // one without
 const TALL = 42,
   LOW = 28,
   STACK = 47; // heights: with numbers, without, a closed group

@@ -15,7 +15,7 @@ import { cut } from "./text.js";
 import { createViewport } from "./viewport.js";
 
 const MOST_VISIBLE = 600; // parts that "expand all" opens
-const READABLE = 0.7; // scale below which the first view shows the top instead of everything
+const READABLE = 0.75; // scale below which the first view shows the top instead of everything
 const SMALLEST = 0.45; // scale down to which opening a wide group zooms out
 const ICONS = {
   minus: "M2 5.300h8v1.400H2z",
@@ -29,7 +29,7 @@ const ICONS = {
 /**
  * @param {object} data as Python packed it
  * @param {{selected: string, expanded: string[], title?: string, onSelect: (id: string) => void,
- *   onExpand: (ids: string[]) => void, mark?: (cell: any) => any, extra?: (cell: any) => [string, string][], height: number}} options
+ *   onExpand: (ids: string[]) => void, onTrouble: (text: string) => void, mark?: (cell: any) => any, extra?: (cell: any) => [string, string][], height: number}} options
  */
 export function createPane(data, options) {
   const graph = readGraph(data);
@@ -101,8 +101,7 @@ export function createPane(data, options) {
   canvas.append(minimap.canvas);
   const details = createDetails(graph);
   const legend = legendOf(graph);
-  const notice = h("div", { class: "nnb-notice", role: "alert" });
-  if (!graph.complete) setText(notice, `The trace stopped before its end, so this picture is not complete. ${cut(graph.error, 600)}`);
+  if (!graph.complete) options.onTrouble(`The trace stopped before its end, so this picture is not complete. ${cut(graph.error, 600)}`);
   const outline = h("details", { class: "nnb-outline" }, h("summary", {}, "Text outline"), h("pre", { tabindex: 0 }));
   outline.addEventListener("toggle", () => outline.open && writeOutline());
   const speech = h("div", { class: "nnb-hidden", "aria-live": "polite" });
@@ -111,7 +110,6 @@ export function createPane(data, options) {
     { class: "nnb-pane", "aria-label": `Diagram of ${graph.name.slice(0, 200)}` },
     options.title && h("div", { class: "nnb-pane-title", title: cut(options.title, 600) }, cut(options.title, 120)),
     toolbar,
-    notice,
     crumbs,
     h("div", { class: "nnb-main" }, h("div", { class: "nnb-picture" }, canvas, legend), details.root),
     outline,
@@ -295,7 +293,7 @@ export function createPane(data, options) {
       }
       root.dataset.saved = kind;
     } catch (error) {
-      setText(notice, `The picture could not be saved: ${error.message}`);
+      options.onTrouble(`The picture could not be saved: ${error.message}`);
     }
   }
 

@@ -2,7 +2,7 @@
 // is a segment of its own. A path with shortcuts is stacked by hand with the shortcuts in lanes beside it; only real branches go to dagre.
 import { graphlib, layout as dagre } from "@dagrejs/dagre";
 
-export const GAP = 27; // px between two parts in a row, room for a shape
+export const GAP = 22; // px between two parts in a row, room for a shape
 const BRANCH_GAP = 38; // the same where lines part or meet
 const SIDE = 26; // px between two parts side by side
 const LANE = 13; // px between shortcuts

@@ -1,4 +1,4 @@
-// What colours and shapes mean; a click on a class shows it alone.
+// What colours and shapes mean, and how many of each class there are, or are selected; a click on a class shows it alone.
 import { h, setAttribute, setText } from "../lib/dom.js";
 import { formatCount, formatPlain } from "../lib/format.js";
 import { classCounts } from "./cloud.js";
@@ -12,6 +12,8 @@ export function createLegend(isolate) {
     scale = h("div", { class: "nnb-scale", hidden: true });
   const root = h("section", { class: "nnb-legend" }, h("div", { class: "nnb-side-head" }, title, all), list, scale);
   let buttons = [],
+    rows = [],
+    totals = [],
     alone = [];
 
   function click(event, c) {
@@ -32,18 +34,30 @@ export function createLegend(isolate) {
               { type: "button", class: "nnb-class", "aria-pressed": "false", title: name, on: { click: (e) => click(e, c) } },
               marker(c),
               h("span", { class: "nnb-class-name" }, name),
-              h("span", { class: "nnb-class-count" }, formatCount(counts[c])),
+              h("span", { class: "nnb-class-count" }),
             ),
           )
         : [];
-      list.replaceChildren(
-        ...buttons,
-        ...(unknown && cloud.labels
-          ? [h("div", { class: "nnb-class" }, marker(-1), h("span", { class: "nnb-class-name" }, "no label"), h("span", { class: "nnb-class-count" }, formatCount(unknown)))]
-          : []),
-      );
+      const rest = h("div", { class: "nnb-class" }, marker(-1), h("span", { class: "nnb-class-name" }, "no label"), h("span", { class: "nnb-class-count" }));
+      rows = unknown && cloud.labels ? [...buttons, rest] : buttons;
+      totals = [...counts, unknown];
+      list.replaceChildren(...rows);
       root.hidden = !buttons.length && scale.hidden;
       title.hidden = !buttons.length;
+    },
+    /** How many of each class are selected, in place of how many there are, and as a bar. */
+    setSelected(cloud, selected) {
+      const [counts, unknown] = classCounts(cloud, selected),
+        found = [...counts, unknown],
+        most = Math.max(...found, 1);
+      rows.forEach((row, c) => {
+        const count = row.lastChild,
+          any = selected.length > 0;
+        setText(count, formatCount((any ? found : totals)[c]));
+        setAttribute(count, "title", any && `${formatCount(found[c])} of ${formatCount(totals[c])} are selected`);
+        count.toggleAttribute("data-selected", any);
+        row.style.setProperty("--share", any ? found[c] / most : 0);
+      });
     },
     setIsolated(classes) {
       alone = classes;

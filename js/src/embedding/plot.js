@@ -52,7 +52,7 @@ export function createPlot(hooks) {
       theme = hooks.theme();
     raster.clear(theme.rgb);
     if (cloud.moments && camera) {
-      const style = pointStyle(cloud.n, camera.k / state.home);
+      const style = pointStyle(cloud.n, w * height, camera.k / state.home);
       state.radius = style.r;
       if (dim) stamp({ ...style, r: style.r * 0.85, ring: 0, opacity: 0.22 }, (i) => dim[i], theme.grey);
       stamp(style, dim ? (i) => !dim[i] : null, null);

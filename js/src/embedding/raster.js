@@ -100,8 +100,8 @@ export function createRaster(width, height) {
   };
 }
 
-/** How large to draw n points, in CSS pixels: radius, ring around each, opacity. */
-export function pointStyle(n, zoom = 1) {
-  const r = Math.max(1.5, Math.min(5.2, 9.3 - 1.65 * Math.log10(Math.max(n, 1)))) * Math.max(1, Math.min(2.4, zoom ** 0.4));
-  return { r, ring: r >= 2.6 ? 0.9 : 0, opacity: n > 8000 ? 0.78 : 0.95 };
+/** How large to draw n points on an area of so many pixels, in CSS pixels: radius, ring around each, opacity. */
+export function pointStyle(n, area, zoom = 1) {
+  const r = Math.max(1.5, Math.min(5, 0.27 * Math.sqrt(area / Math.max(n, 1)))) * Math.max(1, Math.min(2.4, zoom ** 0.4));
+  return { r, ring: r >= 3.2 ? 0.9 : 0, opacity: n > 8000 ? 0.78 : 0.95 };
 }

@@ -1,5 +1,5 @@
-// What every widget stands in: a themed root that keeps its keys to itself, and a line for what must be said.
-import { h, setText } from "./dom.js";
+// What every widget stands in: a themed root that keeps its keys to itself, and one place for what went wrong.
+import { h, setAttribute, setText } from "./dom.js";
 import { hostName, watchKernel } from "./host.js";
 import { watchTheme } from "./theme.js";
 
@@ -11,7 +11,7 @@ import { watchTheme } from "./theme.js";
  * @param {string} options.lost what to say when the kernel was restarted
  * @param {() => void} [options.onTheme] after a change between light and dark
  * @param {(width: number) => void} [options.onResize] after a change of the width, in a frame of its own
- * @returns {{root: HTMLElement, body: HTMLElement, page: boolean, say: (text: string) => void,
+ * @returns {{root: HTMLElement, body: HTMLElement, page: boolean, say: (text: string, tone?: "warn"|"bad") => void,
  *   on: (event: string, f: Function) => void, tell: (name: string, value: any) => void, dispose: () => void}}
  */
 export function createFrame({ model, el }, { name, label, lost, onTheme = () => {}, onResize }) {
@@ -31,10 +31,12 @@ export function createFrame({ model, el }, { name, label, lost, onTheme = () => 
     body,
   );
   el.append(root);
-  const say = (text) => setText(notice, text);
+  let trouble = "",
+    gone = ""; // what the widget says, and that the kernel is lost: neither hides the other
+  const write = () => setText(notice, [trouble, gone].filter(Boolean).join("\n"));
   const listeners = [];
   let disposed = false;
-  const stops = [watchTheme(root, onTheme), page ? () => {} : watchKernel(model, () => say(lost))];
+  const stops = [watchTheme(root, onTheme), page ? () => {} : watchKernel(model, () => ((gone = lost), write()))];
   if (onResize) {
     const observer = new ResizeObserver(() => requestAnimationFrame(() => disposed || onResize(root.clientWidth)));
     observer.observe(root);
@@ -44,7 +46,12 @@ export function createFrame({ model, el }, { name, label, lost, onTheme = () => 
     root,
     body,
     page,
-    say,
+    /** Shows one line of trouble above everything; "" when it is over. */
+    say(text, tone = "warn") {
+      trouble = text;
+      setAttribute(notice, "data-tone", text ? tone : null);
+      write();
+    },
     /** Listens to the model until the widget goes. */
     on(event, f) {
       listeners.push([event, f]);

@@ -62,7 +62,7 @@ export function chartOf(spec, view, current, width, height) {
     ? [log ? axisRange(low, high, undefined, true)[0] : 0, spec.headroom * Math.max(high, 1e-9)]
     : axisRange(low, high, log ? [null, null] : spec.limits, log);
   const y = makeScale(ends[0], ends[1], box.top + box.height, box.top, log);
-  const yAt = yTicks(ends, box.height / 26, log, spec.unit);
+  const yAt = yTicks(ends, box.height / 22, log, spec.unit);
   const labels = log ? yAt.map((value) => formatTicks([value])[0]) : (spec.ticks ?? formatTicks)(yAt);
   return {
     box,

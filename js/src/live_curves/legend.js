@@ -7,6 +7,7 @@ import { AXES, mapOf } from "./xaxis.js";
 export function createLegend({ view, runs }) {
   const root = h("div", { class: "nnb-legend", role: "group", "aria-label": "Runs" });
   let drawn = "";
+  view.onPoint(() => [...root.children].forEach((button, i) => button.classList.toggle("nnb-near", runs.list[i]?.name === view.near)));
   return {
     root,
     draw() {

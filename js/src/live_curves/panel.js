@@ -65,8 +65,7 @@ export function createPanel(spec, shared) {
     },
     band,
     cross,
-    readout.dots,
-    readout.box,
+    ...readout.parts,
     note,
   );
   const empty = h("div", { class: "nnb-empty" }, spec.empty);
@@ -89,7 +88,7 @@ export function createPanel(spec, shared) {
   let width = 0,
     chart = null,
     drawn = "";
-  const pointer = createPointer(frame, { chart: () => chart, view, runs, spec, band });
+  const pointer = createPointer(frame, { chart: () => chart, view, spec, band, nearest: (px, py) => readout.nearest(chart, px, py) });
 
   function draw(ratio = globalThis.devicePixelRatio || 1) {
     chart = chartOf(spec, view, runs.current, width, height);

@@ -6,11 +6,11 @@ const DRAG = 5; // px before a press becomes a selection
  * @param {object} panel
  * @param {() => ReturnType<import("./chart.js").chartOf>|null} panel.chart
  * @param {ReturnType<import("./view.js").createView>} panel.view
- * @param {any} panel.runs
  * @param {import("./panels.js").PanelSpec} panel.spec
  * @param {HTMLElement} panel.band shows the selection
+ * @param {(px: number, py: number) => string|null} panel.nearest the run whose curve is nearest
  */
-export function createPointer(frame, { chart, view, runs, spec, band }) {
+export function createPointer(frame, { chart, view, spec, band, nearest }) {
   let pressed = null, // px where the button went down
     byKeys = false; // the crosshair was put there by keys and stays when the mouse goes
   const place = (event) => {
@@ -40,7 +40,7 @@ export function createPointer(frame, { chart, view, runs, spec, band }) {
     byKeys = false;
     const px = place(event);
     if (pressed != null && Math.abs(px - pressed) >= DRAG) showBand(pressed, px);
-    view.point(chart().x.back(px), spec.id);
+    view.point(chart().x.back(px), spec.id, nearest(px, event.clientY - frame.getBoundingClientRect().top));
   }
   function up(event) {
     if (pressed == null || !chart()) return endBand();

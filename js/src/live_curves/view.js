@@ -13,7 +13,8 @@ export function createView(frame, model, runs, changed) {
   const view = {};
   let version = 0,
     cursor = null, // the place on the axis that is pointed at
-    pointedBy = null; // id of the panel where it happens
+    pointedBy = null, // id of the panel where it happens
+    near = null; // name of the run whose curve is nearest there
   const pointed = new Set();
 
   function read() {
@@ -55,6 +56,9 @@ export function createView(frame, model, runs, changed) {
     },
     get pointedBy() {
       return pointedBy;
+    },
+    get near() {
+      return near;
     },
     logY: (metric) => view.logY.has(metric),
     hides: (run) => view.hidden.has(run.name),
@@ -101,9 +105,9 @@ export function createView(frame, model, runs, changed) {
       const good = range && range[1] > range[0] && (!view.logX || range[0] > 0);
       set({ x_range: good ? range : [] });
     },
-    /** Points at a place on the axis in all panels; null at nothing. `by` is the panel where it happens. */
-    point(x, by = null) {
-      [cursor, pointedBy] = [x, by];
+    /** Points at a place on the axis in all panels; null at nothing. `by` is the panel where it happens, `run` the nearest. */
+    point(x, by = null, run = null) {
+      [cursor, pointedBy, near] = [x, by, run];
       for (const f of pointed) f(x, by);
     },
     onPoint: (f) => pointed.add(f),

@@ -1,5 +1,6 @@
 // A few bars that say the same as the matrix in one line: who is pushed, which prototypes are used, what two distributions say.
 import { h, s, setText } from "../lib/dom.js";
+import { shadowDensity } from "./pictures.js";
 
 const WIDTH = 240,
   HEIGHT = 64;
@@ -36,10 +37,23 @@ export function createChart() {
   };
 }
 
-/** What to draw for a frame; `row` is the image under the cursor, or null. */
+/** What to draw for a frame; `row` is the row under the cursor, an image or a line, or null. */
 export function plotOf(frame, found, row) {
   if (frame.kind === "contrast")
     return { title: "Who gets the push: tenths of the wrong answers", bars: Array.from({ length: 10 }, (_, i) => found.byRank[i] ?? 0), even: 0.1, from: "most similar", to: "least" };
+  if (frame.kind === "moments") {
+    const [views, n] = frame.arrays.std.shape,
+      std = frame.arrays.std.data;
+    const bars = Array.from({ length: n }, (_, j) => (std[j] + std[(views - 1) * n + j]) / 2).sort((a, b) => a - b);
+    return { title: "Standard deviation of each coordinate; dashed: 1, the target", bars, even: 1, from: "varies least", to: "most" };
+  }
+  if (frame.kind === "gaussian") {
+    const density = shadowDensity(frame.arrays.shadows),
+      bins = density.length / frame.arrays.shadows.shape[2],
+      line = Array.from({ length: bins }, (_, i) => Math.exp(-(((8 * (i + 0.5)) / bins - 4) ** 2) / 2) / Math.sqrt(2 * Math.PI));
+    const i = row ?? 0;
+    return { title: `Line ${i}: its shadow (bars), the normal curve (line)`, bars: density.subarray(i * bins, (i + 1) * bins), line, from: "−4", to: "4" };
+  }
   if (frame.kind === "assignment") {
     const k = found.usage.length;
     return { title: "Share of the batch at each prototype", bars: found.usage, even: 1 / k, from: "prototype 0", to: String(k - 1) };
@@ -49,7 +63,7 @@ export function plotOf(frame, found, row) {
       i = Math.min(row ?? 0, n - 1);
     const order = Array.from({ length: k }, (_, j) => j).sort((a, b) => found.p[i * k + b] - found.p[i * k + a]);
     const pick = (data, v) => order.slice(0, 32).map((j) => data[(v * n + i) * k + j]);
-    return { title: `Image ${i}: teacher (bars), student (line)`, bars: pick(found.p, 0), line: pick(found.q, Math.min(1, V - 1)), from: "teacher's first", to: "output" };
+    return { title: `Image ${i}: teacher (bars), student (line)`, bars: pick(found.p, 0), line: pick(found.q, Math.min(1, V - 1)), from: "the teacher's favourite", to: `no. ${Math.min(k, 32)}` };
   }
   return null;
 }

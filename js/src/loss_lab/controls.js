@@ -2,7 +2,7 @@
 import { h, setText } from "../lib/dom.js";
 import { formatPlain } from "../lib/format.js";
 import { SETTINGS } from "./numbers.js";
-import { SLIDERS } from "./words.js";
+import { sliderOf } from "./words.js";
 
 /** Between a slider's place, 0 to 1000, and its value. */
 export const toValue = (place, low, high, scale) => {
@@ -36,7 +36,7 @@ export function createControls({ set, onFrame, onOrder, onGradient }) {
     kind = next;
     fields = {};
     const parts = SETTINGS[kind].map((name) => {
-      const made = name === "centred" ? tick(set) : slider(name, set, kind === "distillation" && name === "temperature" ? "Student's temperature" : null);
+      const made = name === "centred" ? tick(set) : slider(name, set, sliderOf(kind, name));
       fields[name] = made;
       return made.root;
     });
@@ -58,7 +58,7 @@ export function createControls({ set, onFrame, onOrder, onGradient }) {
       epoch.max = Math.max(times.length - 1, 0);
       epoch.value = at;
       setText(when, times.length ? formatPlain(times[Math.min(at, times.length - 1)]) || "0" : "");
-      order.root.hidden = frame.kind === "correlation" || !classes.length;
+      order.root.hidden = ["correlation", "moments", "gaussian"].includes(frame.kind) || !classes.length;
       side.root.hidden = frame.kind !== "contrast";
       order.update(sorted);
       side.update(gradient ? "g" : "p");
@@ -66,9 +66,7 @@ export function createControls({ set, onFrame, onOrder, onGradient }) {
   };
 }
 
-function slider(name, set, called) {
-  const [usual, symbol, low, high, scale, help] = SLIDERS[name],
-    label = called ?? usual;
+function slider(name, set, [label, symbol, low, high, scale, help]) {
   const input = h("input", { type: "range", min: 0, max: 1000, step: scale === "whole" ? 1000 / (high - low) : 1, "aria-label": label }),
     output = h("output", {}),
     mark = h("i", { class: "nnb-own", title: "the algorithm's own" });

@@ -1,6 +1,6 @@
 // A matrix on a canvas: colours with their scale, the right answers marked, a cursor for mouse and keys.
 import { h, s, setText } from "../lib/dom.js";
-import { formatNumber } from "../lib/format.js";
+import { formatPlain } from "../lib/format.js";
 import { paintMap, pixelCanvas } from "../lib/pixels.js";
 
 /**
@@ -24,7 +24,7 @@ export function createMatrix(onCell) {
   let picture = null,
     at = null; // place of the cursor in the drawn matrix
 
-  paintMap(bar, { data: Float32Array.from({ length: 128 }, (_, i) => i / 127), shape: [1, 128] });
+  const first = () => picture.firstColumn ?? 0;
 
   const cellAt = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -33,7 +33,7 @@ export function createMatrix(onCell) {
     const inside = row >= 0 && column >= 0 && row < picture.rows && column < picture.columns;
     return inside ? [row, column] : null;
   };
-  const batch = (place) => place && [picture.rowOrder[place[0]], picture.columnOrder[place[1]]];
+  const batch = (place) => place && [picture.rowOrder[place[0]], first() + picture.columnOrder[place[1]]];
   canvas.addEventListener("pointermove", (event) => picture && onCell(batch(cellAt(event)), false));
   canvas.addEventListener("pointerleave", () => onCell(null, false));
   canvas.addEventListener("click", (event) => picture && onCell(batch(cellAt(event)), true));
@@ -47,10 +47,10 @@ export function createMatrix(onCell) {
     onCell(batch([clamp(move[0], picture.rows), clamp(move[1], picture.columns)]), true);
   });
 
-  function drawMarks(show) {
+  function drawMarks() {
     const { rows, columns } = picture;
     marks.setAttribute("viewBox", `0 0 ${columns} ${rows}`);
-    if (!show || !picture.marks || rows * columns > 40_000) return marks.replaceChildren();
+    if (!picture.marks || rows * columns > 40_000) return marks.replaceChildren();
     const path = [];
     for (let i = 0; i < rows; i++)
       for (let j = 0; j < columns; j++)
@@ -60,35 +60,43 @@ export function createMatrix(onCell) {
 
   return {
     root,
-    draw(next, { showMarks }) {
+    draw(next) {
       picture = next;
       const { rows, columns, rowOrder, columnOrder, data } = picture;
       const drawn = new Float32Array(rows * columns);
       for (let i = 0; i < rows; i++)
         for (let j = 0; j < columns; j++) drawn[i * columns + j] = data[rowOrder[i] * columns + columnOrder[j]];
-      paintMap(canvas, { data: drawn, shape: [rows, columns] }, picture);
+      const log = picture.low > 0,
+        bounds = { map: picture.map, low: log ? Math.log(picture.low) : picture.low, high: log ? Math.log(picture.high) : picture.high };
+      paintMap(canvas, { data: log ? drawn.map((x) => Math.log(Math.max(x, picture.low))) : drawn, shape: [rows, columns] }, bounds);
       paintMap(bar, { data: Float32Array.from({ length: 128 }, (_, i) => i / 127), shape: [1, 128] }, { map: picture.map });
       setText(title, picture.title);
-      setText(ends[0], formatNumber(picture.low, 2));
-      setText(ends[1], picture.low < 0 ? "0" : "");
-      setText(ends[2], formatNumber(picture.high, 2));
+      setText(ends[0], log ? formatPlain(Number(picture.low.toPrecision(1))) : formatPlain(picture.low));
+      setText(ends[1], picture.low < 0 ? "0" : log ? "log" : "");
+      setText(ends[2], formatPlain(Number(picture.high.toPrecision(2))));
       setText(axis, `↓ ${picture.rowName}  → ${picture.columnName}`);
       canvas.setAttribute("aria-label", `${picture.title}: ${rows} rows, ${columns} columns; arrow keys read the cells`);
-      drawMarks(showMarks);
+      root.dataset.map = picture.map;
+      drawMarks();
     },
-    /** Shows the cursor at a cell of the batch. */
+    /** Shows the cursor at a cell of the batch; around the whole row if the column is one of the other picture. */
     point(cell) {
-      at = cell && picture ? [picture.rowOrder.indexOf(cell[0]), picture.columnOrder.indexOf(cell[1])] : null;
-      if (at && (at[0] < 0 || at[1] < 0)) at = null;
-      cursor.hidden = !at;
-      if (!at) return;
+      const row = cell && picture ? picture.rowOrder.indexOf(cell[0]) : -1,
+        column = row < 0 ? -1 : picture.columnOrder.indexOf(cell[1] - first());
+      at = column < 0 ? null : [row, column];
+      cursor.hidden = row < 0;
+      if (row < 0) return;
       const share = (x, n) => `${(100 * x) / n}%`;
       Object.assign(cursor.style, {
-        top: share(at[0], picture.rows), left: share(at[1], picture.columns),
-        height: share(1, picture.rows), width: share(1, picture.columns),
+        top: share(row, picture.rows), left: share(Math.max(column, 0), picture.columns),
+        height: share(1, picture.rows), width: column < 0 ? "100%" : share(1, picture.columns),
       });
     },
-    value: (cell) => picture?.data[cell[0] * picture.columns + cell[1]],
+    /** The number in a cell of the batch; undefined if the cell is none of this picture. */
+    value(cell) {
+      const column = picture ? cell[1] - first() : -1;
+      return column < 0 || column >= picture.columns ? undefined : picture.data[cell[0] * picture.columns + column];
+    },
     get picture() {
       return picture;
     },

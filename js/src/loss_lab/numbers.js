@@ -1,4 +1,4 @@
-// The losses again, from what they saw, with any settings: the same formulas as loss_frames.py. No drawing here.
+// The losses again, from what they saw, with any settings: the same formulas as loss_numbers.py. No drawing here.
 import { unpack } from "../lib/arrays.js";
 
 /** A frame with its arrays opened. */
@@ -46,6 +46,29 @@ export function sinkhorn(scores, n, k, epsilon, iterations) {
   }
   sums(n, k, (row, column) => row * k + column);
   return log.map(Math.exp);
+}
+
+/** What each knot t > 0 adds to the statistic of Epps and Pulley of each line: `part` (S, T), and the `knots`. */
+export function shadowParts({ data, shape: [V, B, S] }, { num_knots, t_max }) {
+  const T = Math.floor(num_knots / 2),
+    gap = (2 * t_max) / (num_knots - 1),
+    knots = Array.from({ length: T }, (_, k) => gap * (k + 1)),
+    part = new Float64Array(S * T);
+  for (let v = 0; v < V; v++)
+    for (let s = 0; s < S; s++)
+      for (let k = 0; k < T; k++) {
+        let cos = 0,
+          sin = 0;
+        for (let b = 0; b < B; b++) {
+          const angle = knots[k] * data[(v * B + b) * S + s];
+          cos += Math.cos(angle) / B;
+          sin += Math.sin(angle) / B;
+        }
+        const phi = Math.exp(-(knots[k] ** 2) / 2),
+          weight = (k === T - 1 ? 1 : 2) * gap * phi;
+        part[s * T + k] += (B * weight * ((cos - phi) ** 2 + sin ** 2)) / V;
+      }
+  return { part, knots };
 }
 
 const COUNT = {
@@ -103,6 +126,19 @@ const COUNT = {
   correlation({ facts: { on, off, size } }, { lambda_ }) {
     const beside = Math.sqrt(off / Math.max(size * (size - 1), 1));
     return { numbers: { loss: on + lambda_ * off, on, off: lambda_ * off, beside } };
+  },
+
+  moments({ facts }, { lambda_, mu, nu }) {
+    const parts = { invariance: lambda_ * facts.invariance, variance: mu * facts.variance, covariance: nu * facts.covariance };
+    const loss = parts.invariance + parts.variance + parts.covariance;
+    return { numbers: { loss, ...parts, std: facts.std, below: facts.below } };
+  },
+
+  gaussian(frame, { lambda_ }) {
+    const { prediction, statistic, worst, std } = frame.facts,
+      parts = { prediction: (1 - lambda_) * prediction, sigreg: lambda_ * statistic };
+    frame.shadowParts ??= shadowParts(frame.arrays.shadows, frame.facts); // λ does not change them
+    return { numbers: { loss: parts.prediction + parts.sigreg, ...parts, statistic, worst, std }, ...frame.shadowParts };
   },
 
   assignment({ arrays: { scores, sources } }, { temperature, epsilon, iterations }) {
@@ -220,6 +256,8 @@ export const compute = (frame, settings) => COUNT[frame.kind](frame, { ...frame.
 export const SETTINGS = {
   contrast: ["temperature"],
   correlation: ["lambda_"],
+  moments: ["lambda_", "mu", "nu"],
+  gaussian: ["lambda_"],
   assignment: ["temperature", "epsilon", "iterations"],
   distillation: ["temperature", "teacher_temperature", "centred"],
   cosine: ["collapse"],

@@ -24,9 +24,9 @@ export function createReadout() {
         return `image ${image}${view}${name ? `, ${name}` : ""}`;
       };
       const [first, second] = [part(cell[0], who[0]), part(cell[1], who[1])];
-      const places = picture.rowImages ? `${first} × ${who[1] == null ? column(picture, cell[1]) : second}` : `coordinates ${cell[0]} and ${cell[1]}`;
+      const places = picture.place?.(...cell) ?? `${first} × ${who[1] == null ? column(picture, cell[1]) : second}`;
       const right = picture.marks?.(cell[0], cell[1]) ? " · right answer" : "";
-      setText(text, `${places}: ${values.map(([unit, value]) => tell(unit, value)).join(", ")}${right}`);
+      setText(text, `${places}: ${values.map(([{ unit, percent }, value]) => tell(unit, percent, value)).join(", ")}${right}`);
     },
   };
 }
@@ -34,8 +34,8 @@ export function createReadout() {
 const column = (picture, j) =>
   picture.columnName.startsWith("own key") ? (j === 0 ? "its own key" : `wrong answer ${j}`) : `${picture.columnName.split(",")[0]} ${j}`;
 
-function tell(unit, value) {
+function tell(unit, percent, value) {
   if (value == null || !Number.isFinite(value)) return "itself, left out";
-  if (unit === "probability" || unit === "share") return value < 1e-4 ? "below 0.01 %" : `${formatNumber(100 * value, 3)} %`;
+  if (percent) return `${unit} ${value < 1e-4 ? "below 0.01" : formatNumber(100 * value, 3)}\u00a0%`;
   return `${unit} ${formatNumber(value, 3)}`;
 }

@@ -6,6 +6,9 @@ import { channelStats, patchOf, squaredError } from "./pictures.js";
 
 const CHANNELS = { 1: ["grey"], 3: ["red", "green", "blue"] };
 
+/** A number of the original, and what became of it. */
+const change = (a, b) => `${a.toFixed(3)} → ${b.toFixed(3)}`;
+
 /** Bars of errors: [{name, value, help, ours}], missing values left out. */
 export function createBars() {
   const root = h("div", { class: "nnb-bars", role: "list" });
@@ -46,12 +49,10 @@ export function createPatch() {
       const stats = both.map(channelStats);
       const line = (cells, tag = "td") => h("tr", {}, ...cells.map((text, i) => h(i ? tag : "th", i ? {} : { scope: "row" }, text)));
       table.replaceChildren(
-        h("thead", {}, h("tr", {}, ...["", "mean", "painted", "spread", "painted"].map((text) => h("th", { scope: "col" }, text)))),
-        h("tbody", {}, ...stats[0].map((one, c) => line([
-          CHANNELS[stats[0].length]?.[c] ?? String(c), one.mean.toFixed(3), stats[1][c].mean.toFixed(3), one.spread.toFixed(3), stats[1][c].spread.toFixed(3),
-        ]))),
+        h("thead", {}, h("tr", {}, ...["", "mean", "spread"].map((text) => h("th", { scope: "col" }, text)))),
+        h("tbody", {}, ...stats[0].map((one, c) => line([CHANNELS[stats[0].length]?.[c] ?? String(c), change(one.mean, stats[1][c].mean), change(one.spread, stats[1][c].spread)]))),
       );
-      setAttribute(table, "aria-label", "Mean and spread of each channel, 0 to 1");
+      setAttribute(table, "aria-label", "Mean and spread of each channel, 0 to 1, in the original and as painted");
     },
   };
 }

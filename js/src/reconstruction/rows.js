@@ -1,11 +1,15 @@
-// All pictures in rows: original, masked, reconstruction, pasted in, error; a click chooses one.
+// All pictures in rows: original, masked, painted, pasted in, error. A click on a row chooses the picture, on the name of a
+// column what it is compared with.
 import { h, setAttribute, setText } from "../lib/dom.js";
 import { formatNumber } from "../lib/format.js";
 import { paintImage, paintMap, pixelCanvas } from "../lib/pixels.js";
 
-/** @param {{onImage: (image: number) => void}} options */
-export function createRows({ onImage }) {
-  const head = h("div", { class: "nnb-columns", "aria-hidden": "true" }),
+/** Paints {image} bytes, or {map, high} numbers. */
+export const paintCell = (canvas, { image, map, high }) => (image ? paintImage(canvas, image) : paintMap(canvas, map, { high }));
+
+/** @param {{onImage: (image: number) => void, onColumn: (name: string) => void}} options */
+export function createRows({ onImage, onColumn }) {
+  const head = h("div", { class: "nnb-columns", role: "group", "aria-label": "What the original is compared with" }),
     list = h("div", { class: "nnb-rows", role: "group", "aria-label": "Pictures" });
   let rows = [],
     built = "";
@@ -20,7 +24,10 @@ export function createRows({ onImage }) {
       const button = h("button", { type: "button", class: "nnb-row", on: { click: () => onImage(i) } }, ...canvases, number);
       return { canvases, number, button };
     });
-    head.replaceChildren(...columns.map((name) => h("span", {}, name)), h("span", { class: "nnb-row-number" }, columns.length > 3 ? "MSE" : ""));
+    const names = columns.map((name, i) =>
+      i ? h("button", { type: "button", title: "Compare the original with this", on: { click: () => onColumn(name) } }, name) : h("span", {}, name),
+    );
+    head.replaceChildren(...names, h("span", { class: "nnb-row-number" }, columns.length > 3 ? "MSE" : ""));
     for (const node of [head, list]) node.style.setProperty("--columns", columns.length);
     list.replaceChildren(...rows.map((one) => one.button));
   }
@@ -32,18 +39,19 @@ export function createRows({ onImage }) {
      * @param {object[][]} pictures per picture and column: {image} bytes, or {map, high} numbers
      * @param {number[]} errors on hidden pixels
      */
-    draw(columns, pictures, errors, selected) {
+    draw(columns, pictures, errors) {
       build(columns, pictures.length);
       pictures.forEach((cells, i) => {
         const { canvases, number, button } = rows[i];
-        cells.forEach((cell, k) => (cell.image ? paintImage(canvases[k], cell.image) : paintMap(canvases[k], cell.map, { high: cell.high })));
+        cells.forEach((cell, k) => paintCell(canvases[k], cell));
         setText(number, Number.isFinite(errors[i]) ? formatNumber(errors[i]) : "");
-        setAttribute(button, "aria-pressed", String(i === selected));
         setAttribute(button, "aria-label", `Picture ${i + 1}${Number.isFinite(errors[i]) ? `, squared error on hidden pixels ${formatNumber(errors[i])}` : ""}`);
       });
     },
-    select(selected) {
+    /** Which picture is chosen, and the column it is compared with. */
+    select(selected, column) {
       rows.forEach(({ button }, i) => setAttribute(button, "aria-pressed", String(i === selected)));
+      for (const name of head.querySelectorAll("button")) setAttribute(name, "aria-pressed", String(name.textContent === column));
     },
   };
 }

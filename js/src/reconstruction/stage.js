@@ -1,8 +1,8 @@
 // Two pictures in one place, a line between them to be moved, and a patch to be chosen.
+import { cellAt, sharesAt, stepInGrid } from "../lib/cells.js";
 import { h, s, setAttribute, setText } from "../lib/dom.js";
 import { paintImage, pixelCanvas } from "../lib/pixels.js";
-
-const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+import { paintCell } from "./rows.js";
 
 /** @param {{onWipe: (share: number) => void, onPatch: (patch: number[]) => void}} options */
 export function createStage({ onWipe, onPatch }) {
@@ -17,33 +17,30 @@ export function createStage({ onWipe, onPatch }) {
   const range = h("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Wipe between original and reconstruction", on: { input: () => onWipe(Number(range.value)) } });
   let grid = [1, 1],
     patch = [],
+    share = 0.5,
     dragging = false;
 
-  const shares = (event) => {
-    const box = picture.getBoundingClientRect();
-    return [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width].map((x) => Math.min(1, Math.max(0, x)));
-  };
-  let share = 0.5;
   picture.addEventListener("pointerdown", (event) => {
-    dragging = Math.abs(shares(event)[1] - share) * picture.clientWidth < 10;
+    const shares = sharesAt(event, picture);
+    dragging = Math.abs(shares[1] - share) * picture.clientWidth < 10;
     if (dragging) picture.setPointerCapture(event.pointerId);
-    else onPatch(shares(event).map((x, i) => Math.min(grid[i] - 1, Math.floor(x * grid[i]))));
+    else onPatch(cellAt(shares, grid));
   });
-  picture.addEventListener("pointermove", (event) => dragging && onWipe(Math.round(100 * shares(event)[1]) / 100));
+  picture.addEventListener("pointermove", (event) => dragging && onWipe(Math.round(100 * sharesAt(event, picture)[1]) / 100));
   for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => (dragging = false));
   picture.addEventListener("keydown", (event) => {
-    const step = STEPS[event.key];
     if (event.key === "Escape") onPatch([]);
-    if (!step) return;
+    const next = stepInGrid(patch, event.key, grid);
+    if (!next) return;
     event.preventDefault();
-    onPatch(patch.length ? patch.map((p, i) => Math.min(grid[i] - 1, Math.max(0, p + step[i]))) : grid.map((n) => Math.floor(n / 2)));
+    onPatch(next);
   });
 
   return {
     root: h("div", { class: "nnb-stage-box" }, picture, range),
-    /** The two pictures, left and right of the line, and what they are called. */
+    /** The two pictures, left and right of the line, {image} or {map, high}, and what they are called. */
     setPictures(left, right, [leftName, rightName]) {
-      paintImage(under, right);
+      paintCell(under, right);
       paintImage(over, left);
       picture.style.aspectRatio = `${left.shape[1]} / ${left.shape[0]}`;
       setText(names[0], leftName);

@@ -37,7 +37,7 @@ function box(part, stage, shape, share, floor) {
     { class: "nnb-stage", "data-stage": stage.name, "data-layout": stage.layout, role: "button", tabindex: "-1",
       "aria-label": `${stage.name}: ${label}, ${formatPercent(share)} of the work` },
     s("title", {}, `${stage.name} (${stage.kind})`),
-    s("rect", { class: "nnb-hit", x: x - 4, y: 2, width: Math.max(length + back + 8, 56), height: floor + LABELS - 6, rx: 5 }),
+    s("rect", { class: "nnb-hit", x: x - 4, y: 2, width: part.room - 4, height: floor + LABELS - 6, rx: 5 }),
     ...faces,
     stage.layout === "tokens" ? s("path", { class: "nnb-tokens", d: tokenLines(part, floor) }) : null,
     text(14, "nnb-stage-name", short(stage.name)),
@@ -57,7 +57,8 @@ export const short = (name) => (name.length > 12 ? `…${name.slice(-11)}` : nam
 export function createBoxes(view, { onSelect }) {
   const picture = s("svg", { class: "nnb-boxes", role: "group", "aria-label": "Stages as boxes to scale" });
   const root = h("div", { class: "nnb-strip", tabindex: "-1" }, picture);
-  let selected = "";
+  let selected = "",
+    least = 0; // px, height at the first size: only larger images need more room
 
   const mark = () => {
     const all = [...picture.querySelectorAll(".nnb-stage")];
@@ -87,11 +88,11 @@ export function createBoxes(view, { onSelect }) {
     root,
     draw(shapes, shares, width) {
       if (!shapes) return void picture.replaceChildren();
-      const column = Math.max(90, Math.min(120, (width - 40) / shapes.length));
-      const laid = boxesOf(shapes, view.largest, column),
-        floor = laid.height + 10;
-      const last = laid.boxes.at(-1);
-      const wide = Math.ceil(Math.max(laid.width, last.x + last.length + last.back + 90)) - 20;
+      const column = Math.max(90, Math.min(160, (width - 32) / shapes.length));
+      const laid = boxesOf(shapes, view.largest, column);
+      least ||= laid.height;
+      const floor = Math.max(least, laid.height) + 10,
+        wide = Math.ceil(laid.width);
       for (const [name, value] of Object.entries({ width: wide, height: floor + LABELS, viewBox: `0 0 ${wide} ${floor + LABELS}` }))
         setAttribute(picture, name, value);
       const focused = picture.contains(document.activeElement);

@@ -5,6 +5,7 @@ import { colourMap, paintMap, pixelCanvas } from "../lib/pixels.js";
 import { cellAt, histogram, scaleOf, step } from "./model.js";
 
 const BINS = 40;
+export const TALLEST = 440; // px of a map or picture
 
 /** @param {{onPosition: (cell: number[]) => void}} actions */
 export function createMap({ onPosition }) {
@@ -71,6 +72,7 @@ export function createMap({ onPosition }) {
       Object.assign(state, { grid, values });
       setText(title, maps ? `Channel ${channel}` : "Positions");
       stage.style.aspectRatio = `${grid[1]} / ${grid[0]}`;
+      stage.style.maxWidth = `${TALLEST * grid[1] / grid[0]}px`;
       const empty = !values;
       setAttribute(legend, "hidden", empty);
       setAttribute(canvas, "aria-label", `Channel ${channel} of ${of.name}`);

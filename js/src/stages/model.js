@@ -195,9 +195,10 @@ export function step(key, [r, c], [rows, columns]) {
  * @param {number[][]} shapes [channels, rows, columns] of each stage
  * @param {number[]} largest most channels and longest side that any size has
  * @param {number} column room for one stage, px
+ * @returns {{boxes: object[], width: number, height: number}} `height` of the tallest
  */
 export function boxesOf(shapes, [channels, side], column) {
-  const tall = 150 / side,
+  const tall = 200 / side,
     long = 0.42 * column / Math.sqrt(channels);
   const found = [];
   let x = 4;
@@ -205,8 +206,9 @@ export function boxesOf(shapes, [channels, side], column) {
     const length = Math.max(2, long * Math.sqrt(c)),
       height = Math.max(3, tall * rows),
       back = 0.36 * Math.max(3, tall * columns);
-    found.push({ x, length, height, back, rows, columns });
-    x += Math.max(column, length + back + 10);
+    const room = Math.max(column, length + back + 10);
+    found.push({ x, length, height, back, rows, columns, room });
+    x += room;
   }
-  return { boxes: found, width: x, height: 150 * 1.36 };
+  return { boxes: found, width: x, height: Math.max(...found.map(({ height, back }) => height + back)) };
 }

@@ -2,6 +2,7 @@
 import { h, s, setAttribute, setText } from "../lib/dom.js";
 import { formatPercent } from "../lib/format.js";
 import { colourMap, paintImage, pixelCanvas } from "../lib/pixels.js";
+import { TALLEST } from "./map.js";
 import { concentration, fieldSentences } from "./model.js";
 
 /** Bytes of an image under a map of heat: grey where nothing is used, colours where much is. */
@@ -38,6 +39,7 @@ export function createSight({ image: [height, width], pictures, onMiddle, onImag
   const over = s("svg", { class: "nnb-over", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, shade, cut, halo, box);
   const frame = h("div", { class: "nnb-image" }, canvas, over);
   frame.style.aspectRatio = `${width} / ${height}`;
+  frame.style.maxWidth = `${TALLEST * width / height}px`;
   const words = h("p", { class: "nnb-words", role: "status" }),
     used = h("p", { class: "nnb-fine" });
   const middle = h("button", { class: "nnb-link", type: "button", on: { click: onMiddle } }, "Go to the middle");

@@ -40,7 +40,7 @@ export function createTable(view, { onSelect }) {
         const extra = view.stages[i].extra ? ` + ${view.stages[i].extra}` : "";
         setText(cell.output, shape ? (vector ? `${shape[0]}` : shape.join(" × ") + extra) : "–");
         setText(cell.stride, shape && !vector ? strideOf(rows, shape[1]) : "–");
-        setText(cell.work, shape && shares[i] ? formatPercent(shares[i]) : "–");
+        setText(cell.work, !shape || !shares[i] ? "–" : shares[i] < 5e-4 ? "< 0.1 %" : formatPercent(shares[i]));
       });
     },
     select(name) {

@@ -98,7 +98,7 @@ function createField(knob, positions, onChange) {
   else if (knob.kind === "choice") control = menu(knob.choices, label, change);
   else if (positions) control = slots(label, knob, () => positions, change);
   else if (knob.kind === "range") control = dual(label, knob, change);
-  else if (knob.kind === "whole") control = slots(label, knob, () => (now.choices.length ? now.choices : [now.value]), change);
+  else if (knob.kind === "whole" || knob.kind === "count") control = slots(label, knob, () => (now.choices.length ? now.choices : [now.value]), change);
   else control = slider(label, knob, change);
   const root = h("div", { class: "nnb-field", data: { key: knob.key } }, head, control.node);
   const field = {
@@ -131,9 +131,7 @@ function guarded(node, control) {
 }
 
 function slider(label, knob, change) {
-  const input = range(label, knob.low, knob.high, "any", () => change(read()));
-  if (knob.kind === "count") input.step = 1;
-  else input.step = knob.step;
+  const input = range(label, knob.low, knob.high, knob.step, () => change(read()));
   const read = () => Number(Number(input.value).toFixed(6));
   return guarded(input, { get: read, set: (value) => (input.value = value) });
 }

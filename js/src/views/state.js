@@ -1,7 +1,7 @@
 // What the playground knows: which tile to draw where, how views lie on their image, what a page can show. No drawing here.
 import { row, unpack } from "../lib/arrays.js";
 
-/** Views as Python sent them (`drawn`), or one of a page's sets, in one form: kind, shape, tile(image), field(image). */
+/** Views as Python sent them (`drawn`), or one of a page's sets, in one form: kind, of, shape, tile(image), field(image). */
 export function readViews(views, banks) {
   const opened = banks ? new Map(Object.entries(banks).map(([name, packed]) => [name, unpack(packed)])) : null;
   return views.map((view) => {
@@ -9,11 +9,34 @@ export function readViews(views, banks) {
     const field = unpack(view.field);
     return {
       kind: view.kind,
+      of: view.of ?? 0, // which view a mask hides patches of
       shape: tiles.shape.slice(1),
       tile: (image) => row(tiles, opened ? view.index[image] : image),
       field: (image) => (field ? row(field, image).data : null),
     };
   });
+}
+
+/** The views in the order in which they are shown, in groups of one size; a mask stands beside the view that it is of. */
+export function groupsOf(views) {
+  const groups = new Map();
+  views.forEach((view, v) => {
+    if (view.kind === "mask") return;
+    const size = String(view.shape.slice(0, 2)),
+      masks = views.flatMap((other, m) => (other.kind === "mask" && other.of === v ? [m] : []));
+    groups.set(size, [...(groups.get(size) ?? []), v, ...masks]);
+  });
+  return [...groups.values()];
+}
+
+/** The largest side, in px, at which so many squares with captions fit into a box, and in how many columns. */
+export function sideOf(count, width, height, gap = 12, caption = 22) {
+  let best = [40, Math.max(1, Math.floor((width + gap) / (40 + gap)))];
+  for (let columns = 1; columns <= count; columns++) {
+    const side = Math.floor(Math.min((width - gap * (columns - 1)) / columns, height / Math.ceil(count / columns) - caption));
+    if (side > best[0]) best = [side, columns];
+  }
+  return best;
 }
 
 /** The point of the source (0 to 1) that a view shows at (x, y). */
@@ -50,12 +73,18 @@ export const words = (name) =>
     .replace(/([a-z0-9])([A-Z])/g, "$1 $2")
     .replace(/ ([A-Z])([a-z]| |$)/g, (_, first, next) => ` ${first.toLowerCase()}${next}`);
 
-/** "view 3", "views 3–8", "views 1 and 2" */
+/** "View 3", "Views 3–8", "Views 1 and 2"; "Masks" for what is made of all views. */
 export function viewNames(numbers) {
+  if (!numbers.length) return "Masks";
   const [first, last] = [numbers[0] + 1, numbers[numbers.length - 1] + 1];
   if (numbers.length < 2) return `View ${first}`;
   return numbers.length === 2 ? `Views ${first} and ${last}` : `Views ${first}–${last}`;
 }
+
+/** How many patches a mask hides. */
+export const hiddenCells = (data) => data.reduce((sum, code) => sum + (code ? 1 : 0), 0);
+
+const listed = (parts) => `${parts.slice(0, -1).join(", ")} and ${parts[parts.length - 1]}`;
 
 const SMALL = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 const count = (n) => SMALL[n] ?? String(n);
@@ -63,7 +92,7 @@ const count = (n) => SMALL[n] ?? String(n);
 /** What one sees, in a sentence or two. */
 export function describe(views, image) {
   const pictures = views.filter((view) => view.kind === "image"),
-    mask = views.find((view) => view.kind === "mask");
+    masks = views.filter((view) => view.kind === "mask");
   const sizes = new Map();
   for (const { shape } of pictures) {
     const size = `${shape[1]}×${shape[0]} px`;
@@ -71,9 +100,12 @@ export function describe(views, image) {
   }
   const made = [...sizes].map(([size, n]) => `${count(n)} ${n > 1 ? "views" : "view"} of ${size}`);
   const said = [`Each image becomes ${made.join(" and ")}.`];
-  if (mask) {
-    const { data } = mask.tile(image);
-    const hidden = data.reduce((sum, cell) => sum + (cell ? 1 : 0), 0);
+  if (masks.length > 1) {
+    const parts = masks.map((mask) => `${hiddenCells(mask.tile(image).data) || "none"} of view ${mask.of + 1}`);
+    said.push(`Of ${masks[0].tile(image).data.length} patches each, ${listed(parts)} are hidden: there the student must say what the teacher says.`);
+  } else if (masks.length) {
+    const { data } = masks[0].tile(image);
+    const hidden = hiddenCells(data);
     const share = Math.round((100 * hidden) / data.length);
     const blocks = new Set([...data].filter((code) => code > 1)).size;
     if (blocks)
