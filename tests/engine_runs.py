@@ -1,4 +1,4 @@
-"""What the processes of tests/test_engine_processes.py run: torchrun starts this file, a notebook imports it."""
+"""What the processes of tests/test_engine_processes.py run: launchers start this file, a notebook imports it."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from nenya_nb.core import rank, seed_everything
+from nenya_nb.core import rank, seed_everything, world_size
 from nenya_nb.data import load_dataset
 from nenya_nb.data.loaders import ViewLoader
 from nenya_nb.models import NonLinearNeck, SimCLR
@@ -148,5 +148,11 @@ def everything(folder):
         (folder / "done.json").write_text(json.dumps(stopped.columns()["loss"][1].tolist()))
 
 
+def one_run(folder):
+    "What a script of a user does: it knows nothing of processes."
+    network, history = train(shared_loader("ours"), seed=rank(), checkpoint_dir=folder / "run")
+    torch.save(dict(network.state_dict()), folder / f"{rank()} of {world_size()}.pt")
+
+
 if __name__ == "__main__":
-    everything(Path(sys.argv[1]))
+    globals()[sys.argv[1]](Path(sys.argv[2]))

@@ -170,3 +170,13 @@ def test_ctrl_c_twice_interrupts_a_step_that_hangs():
 
 def test_ctrl_c_while_joining_stops_a_background_run():
     assert run_and_interrupt(1, background=True) == "stopped True True"
+
+
+def test_switches_are_those_of_another_process_but_a_stop_stays():
+    one, other = Control(), Control()
+    one.pause(), one.set_lr_scale(0.5)
+    other.switches = one.switches
+    assert other.switches == (True, False, 0.5) and other.paused and other.lr_scale == 0.5
+    other.stop()
+    other.switches = one.switches
+    assert other.stop_requested and other.switches == (True, True, 0.5)

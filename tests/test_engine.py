@@ -192,6 +192,23 @@ def test_compiled_code_trains_the_same_module(monkeypatch):
     assert set(network.state_dict()) == set(plain.state_dict())
 
 
+@pytest.mark.parametrize("name", ["SimCLR", "MoCo", "NPID", "DINO"])
+def test_traced_code_learns_and_remembers_the_same(name, monkeypatch):
+    """Dynamo and AOTAutograd trace forward and backward as for `inductor`, and "aot_eager" runs what they found: the
+    generated C++ takes half a minute to build."""
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda m, mode=None: compile(m, backend="aot_eager"))
+    states, losses = [], []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        algorithm = build_algorithm(name)
+        options = dict(epochs=1, batch_size=8, optimizer="sgd", lr=0.01, compile=compiled)
+        losses.append(fit(algorithm, tiny_dataset(), **options, **QUIET).columns()["loss"][1])
+        states.append(algorithm.state_dict())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    torch.testing.assert_close(states[1], states[0], rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["SimCLR", "BYOL", "DINO", "MAE", "MoCo", "SwAV"])
 def test_methods_train_with_everything_at_once(name):
     algorithm = build_algorithm(name)

@@ -22,19 +22,29 @@ def close(a, b):
     torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    "What two processes of torchrun found, and the folder they wrote to."
-    folder = tmp_path_factory.mktemp("together")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+# on CPUs too: with --cpu, Accelerate leaves several processes to mpirun and starts one
+ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_machines=1", "--num_processes=2"]
+ACCELERATE += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
+
+
+def start(launcher, name, folder):
+    "Lets a launcher start a function of engine_runs.py in two processes, as a shell would."
     done = subprocess.run(
-        [*command, engine_runs.__file__, str(folder)],
+        [sys.executable, "-m", *launcher, engine_runs.__file__, name, str(folder)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    "What two processes of torchrun found, and the folder they wrote to."
+    folder = tmp_path_factory.mktemp("together")
+    start(TORCHRUN, "everything", folder)
     answers = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
     return answers, folder
 
@@ -86,7 +96,17 @@ def test_only_the_main_process_writes(together):
     assert len(losses) >= 6  # of the first process's rows
 
 
-def test_accelerate_launch_and_the_notebook_launcher_give_the_same(together, tmp_path):
+def test_accelerate_launch_gives_the_same(together, tmp_path):
+    start(ACCELERATE, "one_run", tmp_path)
+    first, second = (torch.load(tmp_path / f"{rank} of 2.pt") for rank in range(2))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    torch.testing.assert_close(first, together[0][0]["ours"], rtol=0, atol=0)
+    alone, _ = train(joined_loader())
+    close(first, dict(alone.state_dict()))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
+
+
+def test_a_notebook_gives_the_same(together, tmp_path):
     """A notebook's process starts two copies of itself; here a new process stands for it, since a fork should not
     find the threads of other tests."""
     (expected, _), _ = together

@@ -196,6 +196,66 @@ def test_flush_raises_when_the_loss_is_not_finite(value):
     history.flush()
 
 
+# ---- collapse
+
+
+def spread(history, values, start=0, flush_every=7):
+    for step, value in enumerate(values, start=start + 1):
+        history.log(step, {"std": value})
+        if step % flush_every == 0:
+            history.flush()
+    history.flush()
+    return [(event["kind"], event["step"]) for event in history.events]
+
+
+@pytest.mark.parametrize("flush_every", [1, 7, 1000])
+def test_collapse_and_recovery_are_told_once_each(flush_every):
+    values = [0.9] * 20 + [0.1] * 200 + [0.9] * 100 + [0.1] * 60
+    found = spread(History(), values, flush_every=flush_every)
+    assert found == [("collapse", 70), ("recovery", 270), ("collapse", 370)]
+
+
+def test_a_few_low_values_are_no_collapse():
+    assert spread(History(), ([0.1] * 49 + [0.9]) * 5) == []
+    assert spread(History(), [0.2] * 200) == []  # not below
+    assert spread(History(), [float("nan")] * 200) == []
+
+
+def test_collapse_is_told_to_subscribers_with_its_reason():
+    history, told = History(), []
+    history.collapse_below, history.collapse_patience = 0.5, 3
+    history.subscribe(None, on_event=told.append)
+    spread(history, [0.4] * 5)
+    assert [(event["kind"], event["step"]) for event in told] == [("collapse", 3)]
+    assert told[0]["text"] == "spread below 0.5 for 3 steps"
+
+
+def test_an_alarm_survives_a_checkpoint():
+    first, again = History(), History()
+    spread(first, [0.1] * 60)
+    again.load_state_dict(first.state_dict())
+    assert spread(again, [0.1] * 100, start=60) == [("collapse", 50)]  # not raised again
+    assert spread(again, [0.9] * 60, start=160)[1] == ("recovery", 210)
+    again.start_run(10, 1)
+    assert spread(again, [0.1] * 50) == [("collapse", 50)]  # a new run
+
+
+def test_rows_and_events_of_another_history_are_appended_and_told():
+    first, other, told = History(), History(), []
+    other.subscribe(told.append, on_event=told.append)
+    first.log(1, {"loss": 1.0, "std": 0.1})
+    first.event("lr", "× 2")
+    other.extend(first.flush(), first.events)
+    assert other.step == 1 and other.events == first.events and len(told) == 2
+    assert {name: len(column[0]) for name, column in other.columns().items()} == {
+        "loss": 1,
+        "std": 1,
+        "time": 1,
+    }
+    other.extend({}, [])
+    assert len(told) == 2
+
+
 def test_columns_are_read_only_snapshots():
     history = History()
     history.log(1, {"loss": 1.0})

@@ -198,6 +198,7 @@ def test_two_centres_move_in_training_only():
     assert not algorithm.loss_fn.center.any() and not algorithm.patch_loss_fn.center.any()
     algorithm.train()(crops, mode="loss")
     last = algorithm._last
+    algorithm.after_step(Clock(1, 1))
     torch.testing.assert_close(algorithm.loss_fn.center, 0.1 * last["teacher"].mean(0))
     patches = last["teacher_patches"].flatten(0, 1)
     torch.testing.assert_close(algorithm.patch_loss_fn.center, 0.1 * patches.mean(0))

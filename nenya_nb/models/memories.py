@@ -66,6 +66,10 @@ class FeatureQueue(nn.Module):
             self.push(torch.cat(self._held))
             self._held.clear()
 
+    def forget(self) -> None:
+        "Drops the rows that were kept aside."
+        self._held.clear()
+
     def newest_first(self) -> Tensor:
         "The rows ordered by age, a copy: (K, E)."
         return self.features[self.age().argsort()]

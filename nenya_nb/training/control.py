@@ -51,7 +51,7 @@ class Control:
         scale: float,  # factor on the scheduled learning rate, 0 or more
         run_id: str | None = None,  # the run meant; None means whichever runs
     ) -> bool:
-        "Multiplies the scheduled learning rate by `scale` from the next step on."
+        "Multiplies the scheduled learning rate by `scale` from the next step on. Raises ValueError below 0."
         if not (math.isfinite(scale) and scale >= 0):
             raise ValueError(
                 f"Control: lr scale is {scale}, expected a finite number ≥ 0; 1 is the plain schedule."
@@ -72,6 +72,16 @@ class Control:
     def lr_scale(self) -> float:
         "Factor on the scheduled learning rate."
         return self._lr_scale
+
+    @property
+    def switches(self) -> tuple[bool, bool, float]:
+        "Paused, stop requested, lr scale. To be set from those of another process; a stop is never taken back."
+        return self._paused, self._stop, self._lr_scale
+
+    @switches.setter
+    def switches(self, switches: tuple[bool, bool, float]) -> None:
+        paused, stop, scale = switches
+        self._set(None, _paused=paused, _stop=self._stop or stop, _lr_scale=scale)
 
     def wait_while_paused(
         self,

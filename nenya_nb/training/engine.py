@@ -39,7 +39,8 @@ class Engine:
     """Computes steps of an algorithm: `loss`, `backward`, `update`.
 
     `model` is what is called: the algorithm, compiled if asked for, and wrapped for the processes if there are several.
-    An algorithm whose loss does not use all its parameters in every step says `find_unused_parameters = True`."""
+    An algorithm whose loss does not use all its parameters in every step says `find_unused_parameters = True`. Raises
+    ValueError for an unknown precision, and for `sync_batchnorm` between CPUs."""
 
     def __init__(
         self,

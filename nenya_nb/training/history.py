@@ -10,7 +10,7 @@ import json
 import os
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from .tables import read_table, wide_table, write_csv
 class History(Recorder):
     """The metrics, events and state of one training run, readable from any thread at any time.
 
-    `state` is one of `History.STATES`; `run_id` names the run, `control` speaks to it, `error` keeps what made it fail."""
+    `state` is one of `History.STATES`, in the end one of `History.ENDINGS`; `run_id` names the run, `control` speaks to it,
+    `error` keeps what made it fail."""
 
-    STATES = ("idle", "running", "paused", "stopping", "stopped", "finished", "failed")
+    ENDINGS = ("stopped", "finished", "failed")
+    STATES = ("idle", "running", "paused", "stopping", *ENDINGS)
     collapse_below = 0.2  # a spread of the embeddings (`std`) that means collapse …
     collapse_patience = (
         50  # … when so many logged values in a row say it; as many above end the alarm
@@ -58,16 +60,27 @@ class History(Recorder):
         steps_per_epoch: int,  # optimizer steps in one pass over the data
         epochs: int,  # passes planned
         batch_size: int | None = None,  # images per step, if known
+        run_id: str | None = None,  # None: a new one
     ) -> str:
-        "Forgets an earlier run, resets the control, sets the state to running; returns the new `run_id`."
+        "Forgets an earlier run, resets the control, sets the state to running; returns the `run_id`."
         self.clear()
         self.batch_size = batch_size
         self.steps_per_epoch, self.epochs = steps_per_epoch, epochs
         self.total_steps = steps_per_epoch * epochs
-        self.run_id = uuid.uuid4().hex[:8]
+        self.run_id = uuid.uuid4().hex[:8] if run_id is None else run_id
         self.control.begin(self.run_id)
         self.state = "running"
         return self.run_id
+
+    def check_free(
+        self,
+        who: str,  # wants to begin a run: "fit"
+    ) -> None:
+        "Raises ValueError while a run is going on."
+        if self.state not in ("idle", *self.ENDINGS):
+            raise ValueError(
+                f"{who}: this history belongs to a run that is {self.state}; join() it, or pass a new one."
+            )
 
     def flush(
         self,
@@ -124,9 +137,20 @@ class History(Recorder):
         self.events.append(dict(step=step, time=self.elapsed, kind=kind, text=text))
         self._tell(1, self.events[-1])
 
+    def extend(
+        self,
+        block: dict[str, tuple[np.ndarray, np.ndarray]],  # new rows: metric → (steps, values)
+        events: Sequence[dict] = (),  # as in `History.events`
+    ) -> None:
+        "Appends what another history has recorded, and tells the subscribers."
+        self.events.extend(events)
+        super().extend(block)
+        for event in events:
+            self._tell(1, event)
+
     @property
     def state(self) -> str:
-        "What the run is doing; setting it tells the subscribers."
+        "What the run is doing; setting it tells the subscribers. Raises ValueError for one that is not in `STATES`."
         return self._state
 
     @state.setter

@@ -49,7 +49,8 @@ class Gauges:
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def read(self) -> dict[str, float]:
-        "The gauges now, by name; never waits for the GPU."
+        """The gauges now, without waiting for the GPU: `cpu_util`, `gpu_util` in %, `ram`, `gpu_mem`, `gpu_mem_peak` in MiB,
+        `gpu_temp` in °C, `gpu_power` in W."""
         values = {
             "cpu_util": self.process.cpu_percent() / self.cores,
             "ram": self.process.memory_info().rss / 2**20,

@@ -150,6 +150,18 @@ class Recorder:
             block[name] = column.view(column.size - len(steps[name]))
         return block, waited
 
+    def extend(
+        self,
+        block: dict[str, tuple[np.ndarray, np.ndarray]],  # new rows: name → (steps, values)
+    ) -> None:
+        "Appends rows that another recorder has flushed, and passes them to `on_rows`."
+        with self._lock:
+            for name, (steps, values) in block.items():
+                self._columns.setdefault(name, _Column()).extend(steps, values)
+            self.step = int(max([self.step, *(steps.max() for steps, _ in block.values())]))
+            if block:
+                self.on_rows(block)
+
     def columns(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         "Everything flushed so far: name → (steps, values), read-only views that later rows do not change."
         return {name: column.view() for name, column in list(self._columns.items()) if column.size}

@@ -91,7 +91,7 @@ class Run:
         warmup_steps: int = 0,  # straight rise of the learning rate
         callbacks: Iterable[Any] = (),  # objects with on_… methods, or functions
         seed: int = 0,  # of the loader's random stream
-        checkpoints: Path | None = None,  # folder for checkpoints; None writes none
+        directory: Path | None = None,  # for checkpoints/ and history.csv; None writes none
         checkpoint_every: int = 1,  # epochs between two checkpoints
         keep: int = 2,  # of the newest checkpoints
         keep_best: str | None = None,  # a metric; the checkpoint where it was best stays too
@@ -104,7 +104,7 @@ class Run:
         self.batches = Batches(loader, self.device, seed, parts=engine.accumulate, **place)
         mine = [c for c in callbacks if self.main or getattr(c, "every_process", False)]
         self.callbacks = _sort_callbacks(mine)
-        self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
+        self.directory, self.checkpoint_every = directory, checkpoint_every
         self.keep, self.keep_best = keep, keep_best
         self._saved_step: int | None = None
         self._images, self._since = 0, time.perf_counter()
@@ -213,8 +213,8 @@ class Run:
         self.history.flush()
 
     def save(self) -> None:
-        "Writes a checkpoint of this moment, if the run keeps any and this one is not there yet."
-        if self.checkpoints is None or self._saved_step == self.clock.step:
+        "Writes a checkpoint of this moment and the curves so far, if the run has a directory and this one is not there yet."
+        if self.directory is None or self._saved_step == self.clock.step:
             return
         if self.main:
             self.report()  # completes the columns, and finds a nan before it is saved
@@ -233,8 +233,9 @@ class Run:
                 "lr_scale": self._lr_scale,
                 "history": self.history.state_dict(),
             }
-            place = (self.checkpoints, self.clock.step, self.algorithm, state)
+            place = (self.directory / "checkpoints", self.clock.step, self.algorithm, state)
             save_checkpoint(*place, self.keep, scores, self.keep_best)
+            self.history.to_csv(self.directory / "history.csv")
         self._saved_step = self.clock.step
 
     def _scores(self) -> dict[str, float]:
@@ -252,7 +253,8 @@ class Run:
     ) -> None:
         """Continues from a checkpoint; the optimizer's settings stay as they are now.
 
-        Raises ValueError when an epoch had another length, because no position in it could be found again."""
+        Raises ValueError when the checkpoint is damaged, or when an epoch had another length, because no position in it could
+        be found again, and RuntimeError for the weights of another architecture."""
         state = load_checkpoint(path, self.algorithm)
         if state["clock"]["steps_per_epoch"] != self.clock.steps_per_epoch:
             raise ValueError(

@@ -65,7 +65,7 @@ def track(
                 tracker.log(latest[step], step=step)
 
     def on_state(state: str) -> None:
-        if state in ("stopped", "finished", "failed"):
+        if state in history.ENDINGS:
             unsubscribe()
             for tracker in trackers:
                 tracker.finish()

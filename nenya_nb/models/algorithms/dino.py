@@ -51,6 +51,7 @@ class DINOLoss(nn.Module):
         self.teacher_temperature, self.warmup_temperature = teacher_temperature, warmup_temperature
         self.warmup_epochs, self.center_momentum = warmup_epochs, center_momentum
         self.register_buffer("center", torch.zeros(output_dim))
+        self._held: list[Tensor] = []  # waits for `release`, no part of the state
         self.register_buffer("temperature", torch.tensor(float(self.temperature_at(0))))
 
     def temperature_at(
@@ -98,6 +99,19 @@ class DINOLoss(nn.Module):
         "center ← m · center + (1 − m) · mean logits of all processes; after they were used."
         mean = gather(teacher.detach().mean(0, keepdim=True)).mean(0)  # (K,)
         self.center.lerp_(mean.to(self.center), 1 - self.center_momentum)
+
+    def hold(
+        self,
+        teacher: Tensor,  # this process's logits, (N, K)
+    ) -> None:
+        "Keeps the mean of a batch, or of a part of it, aside until `release`."
+        self._held.append(teacher.detach().mean(0, keepdim=True))
+
+    def release(self) -> None:
+        "Moves the centre by what was kept aside, if there is anything; for an algorithm's `after_step`."
+        if self._held:
+            self.update_center(torch.cat(self._held))
+            self._held.clear()
 
     def extra_repr(self) -> str:
         return (
@@ -189,7 +203,13 @@ class DINO(Algorithm):
         **options: Any,  # more arguments, for example base_momentum=0.99
     ) -> "DINO":
         "Student and teacher from DINO's settings. Raises as `DinoModel.from_config`."
-        return cls(DinoModel.from_config(config), **options)
+        model = DinoModel.from_config(config)
+        algorithm = cls(model, **options)
+        parts = {"backbone": model.backbone, "neck": model.projection_head} | options
+        parts |= {"neck": model.build_config["projection_head"]} if "neck" not in options else {}
+        plain = {name: getattr(part, "build_config", part) for name, part in parts.items()}
+        algorithm.build_config = {"type": cls.__name__} | plain
+        return algorithm
 
     @property
     def student(self) -> DinoModel:
@@ -219,7 +239,7 @@ class DINO(Algorithm):
         loss = self.loss_fn(student.chunk(len(views)), teacher.chunk(2))
         self.remember(student=student[: len(teacher)], teacher=teacher)
         if self.training:
-            self.loss_fn.update_center(teacher)
+            self.loss_fn.hold(teacher)
         return {
             "loss": loss,
             "std": embedding_std(self._last["student"]),
@@ -237,7 +257,8 @@ class DINO(Algorithm):
                 parameter.grad = None
 
     def after_step(self, clock: Clock) -> None:
-        "Moves the teacher towards the student, and its temperature along the warm-up."
+        "Moves the centre, the teacher towards the student, and its temperature along the warm-up."
+        self.loss_fn.release()
         momentum = cosine(self.base_momentum, 1.0, clock.progress)
         update_teacher_EMA(self.student, self.teacher, momentum)
         self.loss_fn.temperature.fill_(self.loss_fn.temperature_at(clock.epoch))

@@ -180,16 +180,17 @@ class IBOT(DINO):
         self.remember(student=student[:large], teacher=teacher, images=images, mask=mask)
         self._last |= {"patches": patches.detach(), "teacher_patches": teacher_patches}
         if self.training:
-            self.loss_fn.update_center(teacher)
-            self.patch_loss_fn.update_center(teacher_patches.flatten(0, 1))
+            self.loss_fn.hold(teacher)
+            self.patch_loss_fn.hold(teacher_patches.flatten(0, 1))
         found["std"] = embedding_std(self._last["student"])
         found["teacher_entropy"], found["perplexity"] = spread
         found["patch_entropy"], found["patch_perplexity"] = patch_spread
         return found
 
     def after_step(self, clock: Clock) -> None:
-        "As DINO's, and the patches' temperature along its warm-up."
+        "As DINO's, and the patches' centre, and their temperature along its warm-up."
         super().after_step(clock)
+        self.patch_loss_fn.release()
         self.patch_loss_fn.temperature.fill_(self.patch_loss_fn.temperature_at(clock.epoch))
 
     def diagnostics(self) -> dict[str, Tensor]:

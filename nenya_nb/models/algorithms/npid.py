@@ -129,6 +129,9 @@ class NPID(Algorithm):
             raise ValueError(
                 "NPID wants one view of each image, and the images' numbers as targets"
             )
+        self.check_numbers(
+            targets, self.memory.length, "they are the images' numbers in the data set"
+        )
         z = F.normalize(self.embed(views[0]), dim=1)  # (B, E)
         similarity = z @ self.memory.features.T  # (B, N)
         pos = similarity.gather(1, targets[:, None])  # (B, 1)
@@ -156,9 +159,9 @@ class NPID(Algorithm):
 
     def after_step(self, clock: Clock) -> None:
         "Writes into the memory what was seen for this step."
-        for index, z in self._seen:
-            self.memory.update(index, z)
-        self._seen.clear()
+        if self._seen:
+            self.memory.update(*map(torch.cat, zip(*self._seen, strict=True)))
+            self._seen.clear()
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Of the last batch: embeddings `z` (B, E), image numbers `index` (B,), `similarity` (B, B) of each with

@@ -203,6 +203,9 @@ class ODC(Algorithm):
         '{"loss": weighted cross-entropy with the clusters, "std": of the embeddings, "accuracy", "changed"}.'
         if len(views) != 1 or targets is None:
             raise ValueError("ODC wants one view of each image, and the images' numbers as targets")
+        self.check_numbers(
+            targets, self.memory.length, "they are the images' numbers in the data set"
+        )
         z, labels = self.embed(views[0]), self.memory.labels[targets]  # (B, E), (B,)
         logits = self.head(z)  # (B, K)
         if torch.is_grad_enabled():
@@ -215,9 +218,10 @@ class ODC(Algorithm):
 
     def after_step(self, clock: Clock) -> None:
         "Tells the memory what was seen for this step; every `interval` steps it refreshes."
-        for index, z in self._seen:
-            self.changed.copy_(self.memory.update(index, z))
-        self._seen.clear()
+        if self._seen:
+            seen = map(torch.cat, zip(*self._seen, strict=True))
+            self.changed.copy_(self.memory.update(*seen))
+            self._seen.clear()
         if clock.step % self.interval == 0:
             self.memory.refresh()
 

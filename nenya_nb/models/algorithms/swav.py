@@ -216,6 +216,10 @@ class SwAV(Algorithm):
             with torch.no_grad():
                 queued = [self.head(queue.features) for queue in self.memory]
             full = self.memory[0].pointer >= self.memory[0].length
+            if self.training:
+                rows = z.detach().chunk(len(views))  # V × (B, E)
+                for queue, view in zip(self.memory, self.loss_fn.crops_for_assign, strict=True):
+                    queue.hold(rows[view])
         codes = self.loss_fn.codes(scores, queued, full)
         self.remember(z=z, scores=scores[0], assignments=codes[0])
         used = (scores[0].detach() / self.loss_fn.temperature).softmax(1).mean(0)  # (K,)
@@ -229,10 +233,8 @@ class SwAV(Algorithm):
         if clock.step < freeze:
             for parameter in self.head.parameters():
                 parameter.grad = None
-        if self.memory is not None and self._last and clock.epoch >= self.queue_epoch:
-            B = len(self._last["scores"])
-            for queue, view in zip(self.memory, self.loss_fn.crops_for_assign, strict=True):
-                queue.push(self._last["z"][view * B : (view + 1) * B])
+        for queue in self.memory or ():
+            queue.release() if clock.epoch >= self.queue_epoch else queue.forget()
 
     def after_step(self, clock: Clock) -> None:
         "Gives the prototypes length one again."
