@@ -2,8 +2,9 @@
 The live curves: frames while 8 x 100,000 points stream in, and one redraw of a million points.
 
 Everything runs on stand-alone pages in headless Chromium. Times are of the page itself: from the call of `render`, or from
-the click, to the second frame after it. Beside it torchvista (the same question) and torchview (a still graph); what an
-update of livelossplot and fastprogress costs stands in live_overhead.py."""
+the click, to the second frame after it; a redraw of the curves is our own work alone, since it must fit into one frame.
+Medians are judged, at the limits as they stand: close other programs. Beside it torchvista (the same question) and
+torchview (a still graph); what an update of livelossplot and fastprogress costs stands in live_overhead.py."""
 
 import argparse
 import os
@@ -19,7 +20,6 @@ LIMITS = {
     "open a group of 60": 50, "500 parts": 250, "pan of 1,000 parts": 55, "page of resnet50": 150_000,
     "curves, 8 x 100,000 at 10 Hz": 55, "redraw a million, 8 panels": 16, "redraw a million, 1 panel": 16,
 }  # fmt: skip  # ms; frames/s at least; bytes
-SLACK = 3  # a busy machine: limits are missed only beyond this factor, except for sizes
 PANE, LAYER = ".nnb-diagram .nnb-pane", ".nnb-diagram .nnb-layer"
 
 # From the click on a part to the second frame after it.
@@ -311,15 +311,11 @@ def main() -> int:
         folder = Path(temporary)
         pages, browser = write_pages(folder), chromium.browser
 
-        def report(
-            name: str, value: float, note: str = "", least: bool = False, slack: float = SLACK
-        ):
+        def report(name: str, value: float, note: str = "", least: bool = False) -> bool:
             limit = LIMITS[name]
-            good = value >= limit / slack if least else value <= limit * slack
-            exact = value >= limit if least else value <= limit
-            result[name] = {"value": value, "limit": limit, "met": exact}
-            sign = "≥" if least else "≤"
-            verdict = "met" if exact else "within slack" if good else "MISSED"
+            good = value >= limit if least else value <= limit
+            result[name] = {"value": value, "limit": limit, "met": good}
+            sign, verdict = "≥" if least else "≤", "met" if good else "MISSED"
             rows.append([name, f"{value:,.0f}", f"{sign} {limit:,}", verdict, note])
             return good
 
@@ -331,18 +327,15 @@ def main() -> int:
             )
         for name, parts in (("open a group of 60", "60"), ("500 parts", "500")):
             work, frame = open_group(browser, pages[parts], n)
-            good &= report(
-                name,
-                median(work),
-                f"ms of our own work; {median(frame):.0f} ms to the second frame",
-            )
-            result[name]["frame_ms"] = median(frame)
+            note = f"ms to the second frame, of which {median(work):.0f} ms are our own work"
+            good &= report(name, median(frame), note)
+            result[name]["work_ms"] = median(work)
         fps, worst = pan(browser, pages["1000"])
         good &= report(
             "pan of 1,000 parts", fps, f"frames/s, worst frame {worst:.0f} ms", least=True
         )
         result["pan of 1,000 parts"]["worst_ms"] = worst
-        good &= report("page of resnet50", pages["resnet50"].stat().st_size, "bytes", slack=1)
+        good &= report("page of resnet50", pages["resnet50"].stat().st_size, "bytes")
         fps, worst, cost = stream(browser)
         name = "curves, 8 x 100,000 at 10 Hz"
         note = f"frames/s, worst frame {worst:.0f} ms, {cost:.1f} ms a redraw"

@@ -1,12 +1,15 @@
-"""The command line: `lab` opens the notebooks, `train` trains without one, `models` and `shapes` answer questions."""
+"""The command line: `lab` opens the notebooks, `train` and `latents` work without one, the others show networks."""
 
 import argparse
 import importlib.util
+import inspect
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 FIRST_NOTEBOOK = Path("tutorials") / "01_first_run.ipynb"
+FIT = "epochs batch_size lr optimizer precision accumulate clip compile keep_best log_with device seed".split()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -17,13 +20,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    "Runs one command; returns the exit status: 0 done, 2 bad arguments, 130 interrupted."
+    "Runs one command; returns the exit status: 0 done, 1 failed, 2 bad arguments, 130 interrupted."
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments)
-    except (ValueError, FileNotFoundError) as error:  # the library's errors say what to do next
-        print(f"nenya_nb {arguments.command}: {error}", file=sys.stderr)
-        return 2
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        said = " ".join(str(error).split())  # the library's errors say what to do next
+        print(f"nenya_nb {arguments.command}: {said}", file=sys.stderr)
+        return 1 if isinstance(error, FloatingPointError) else 2
     except KeyboardInterrupt:
         return 130
 
@@ -40,31 +44,32 @@ def _parser() -> argparse.ArgumentParser:
     lab.set_defaults(run=_lab)
 
     train = commands.add_parser("train", help="train an algorithm without a notebook")
-    train.add_argument("--algorithm", default="simclr", help="simclr, supcon, … (simclr)")
-    train.add_argument("--data", default="digits", help="digits or shapes (digits)")
-    train.add_argument("--backbone", default="resnet_tiny", help="a name of `nenya_nb models`")
-    train.add_argument("--config", type=Path, help="YAML or JSON of an algorithm, instead of both")
-    train.add_argument("--epochs", type=_positive, default=10, help="passes over the data (10)")
-    train.add_argument("--batch-size", type=_positive, default=128, help="images per step (128)")
-    train.add_argument("--lr", type=_positive_float, default=2e-3, help="learning rate (0.002)")
-    train.add_argument("--optimizer", choices=["adamw", "sgd", "lars"], default="adamw")
+    train.add_argument("--algorithm", help="simclr, supcon, … (simclr)")
+    train.add_argument("--data", help="a name, a folder or an .h5 file (the recipe's, else digits)")
+    train.add_argument("--backbone", help="a name of `nenya_nb models` (resnet_tiny)")
+    train.add_argument("--config", type=Path, help="YAML or JSON of a recipe or an algorithm")
+    train.add_argument("--epochs", type=_positive, help="passes over the data (10)")
+    train.add_argument("--batch-size", type=_positive, help="images per step (128)")
+    train.add_argument("--lr", type=_positive_float, help="adamw 0.002, sgd 0.05, lars 0.3")
+    train.add_argument("--optimizer", choices=["adamw", "sgd", "lars"], help="(adamw)")
     train.add_argument("--precision", choices=["no", "bf16", "fp16"], help="of matrix products")
-    train.add_argument("--accumulate", type=_positive, default=1, help="parts of a step (1)")
+    train.add_argument("--accumulate", type=_positive, help="parts of a step (1)")
     train.add_argument("--clip", type=_positive_float, help="largest norm of the gradient (any)")
-    train.add_argument("--compile", action="store_true", help="compile the network first")
+    train.add_argument("--compile", action="store_true", default=None, help="the network, first")
     train.add_argument("--keep-best", metavar="METRIC", help="keep its best checkpoint, e.g. knn")
     train.add_argument("--log-with", metavar="TRACKER", help="tensorboard, wandb, … as well")
     train.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best at hand)")
-    train.add_argument("--seed", type=int, default=0, help="random seed (0)")
+    train.add_argument("--seed", type=int, help="random seed (0)")
     train.add_argument("--out", type=Path, help="run folder (runs/ALGORITHM-DATA)")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    train.epilog = "In brackets: what holds without an option, unless a recipe says otherwise."
     train.set_defaults(run=_train)
 
     latents = commands.add_parser("latents", help="write a trained network's features to HDF5")
     latents.add_argument("--weights", type=Path, required=True, help="run folder, or .safetensors")
     latents.add_argument("--config", type=Path, help="YAML or JSON of a recipe or an algorithm")
-    latents.add_argument("--algorithm", default="simclr", help="without --config: as for train")
-    latents.add_argument("--backbone", default="resnet_tiny", help="without --config: as for train")
+    latents.add_argument("--algorithm", help="without --config: as for train")
+    latents.add_argument("--backbone", help="without --config: as for train")
     latents.add_argument("--data", help="name, folder or .h5 file (the recipe's, else digits)")
     latents.add_argument("--split", default="train", help="one or more: train,test (train)")
     latents.add_argument("--layer", help="a layer's output instead of the features")
@@ -79,10 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
 
     shapes = commands.add_parser("shapes", help="show what each stage of a backbone gives")
-    shapes.add_argument("name", help="a name of `nenya_nb models`, or timm:NAME")
-    shapes.add_argument("--size", type=_size, default=(224, 224), help="224 or 480x640 px (224)")
-    shapes.add_argument("--channels", type=_positive, default=3, help="of the images (3)")
     shapes.set_defaults(run=_shapes)
+    diagram = commands.add_parser("diagram", help="draw a backbone: a page to click, or a picture")
+    diagram.add_argument("-o", "--out", type=Path, help=".html, .svg, .png or .pdf (NAME.html)")
+    diagram.set_defaults(run=_diagram)
+    for command in (shapes, diagram):
+        command.add_argument("name", help="a name of `nenya_nb models`, or timm:NAME")
+        command.add_argument("--size", type=_size, default=(224, 224), help="224 or 480x640 px")
+        command.add_argument("--channels", type=_positive, default=3, help="of the images (3)")
     return parser
 
 
@@ -147,74 +156,146 @@ def _models(arguments: argparse.Namespace) -> int:
     return 0 if names else 1
 
 
-def _shapes(arguments: argparse.Namespace) -> int:
-    "The table of stages; nothing is computed, weights are never drawn."
+def _weightless(arguments: argparse.Namespace):
+    "The backbone asked for, whose weights are never drawn, and the shape of its images."
     import torch
 
-    from nenya_nb.introspect import stage_table
     from nenya_nb.models import get_backbone
 
     with torch.device("meta"):
         backbone = get_backbone(arguments.name, in_channels=arguments.channels)
-    print(stage_table(backbone, [1, arguments.channels, *arguments.size]))
+    return backbone, [1, arguments.channels, *arguments.size]
+
+
+def _shapes(arguments: argparse.Namespace) -> int:
+    "The table of stages; nothing is computed."
+    from nenya_nb.introspect import stage_table
+
+    print(stage_table(*_weightless(arguments)))
+    return 0
+
+
+def _diagram(arguments: argparse.Namespace) -> int:
+    "One page that needs no network and no kernel, or a picture for paper; nothing is computed."
+    out = arguments.out or Path(f"{arguments.name.replace(':', '-').replace('/', '-')}.html")
+    pictures = (".svg", ".png", ".pdf")
+    if out.suffix not in (".html", *pictures):
+        raise ValueError(f"--out is {out}; expected a name that ends in .html, .svg, .png or .pdf")
+    from nenya_nb.introspect import trace
+    from nenya_nb.widgets import ArchitectureDiagram
+
+    graph = trace(*_weightless(arguments))
+    if not graph.complete:
+        raise ValueError(graph.error)
+    drawn = ArchitectureDiagram(graph)
+    if out.suffix in pictures:
+        drawn.figure().savefig(out, bbox_inches="tight")
+    else:
+        drawn.to_html(out, title=arguments.name)
+    print(f"Written to {out}")
     return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
     "Trains, shows a progress bar, and writes history.csv, curves.png and checkpoints; alone or launched."
-    if arguments.config and (recipe := _recipe(arguments.config)):
-        return _train_recipe(recipe, arguments)
-    from nenya_nb import models
-    from nenya_nb.core import rank, seed_everything
-    from nenya_nb.data import load_dataset
-    from nenya_nb.evaluation import KNNMonitor
-    from nenya_nb.training import fit
-
-    kind = _algorithm_class(arguments.algorithm)
-    train, test = (load_dataset(arguments.data, split=split) for split in ("train", "test"))
-    seed_everything(arguments.seed)
-    if arguments.config:
-        algorithm = models.build(arguments.config)
-    else:
-        backbone = models.get_backbone(arguments.backbone, in_channels=train.images.shape[1])
-        algorithm = kind(backbone)
-    kind = type(algorithm).__name__.lower()
-    out = arguments.out or Path("runs") / f"{kind}-{train.name}"
-    history = fit(
-        algorithm,
-        train,
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        lr=arguments.lr,
-        optimizer=arguments.optimizer,
-        precision=arguments.precision,
-        accumulate=arguments.accumulate,
-        clip=arguments.clip,
-        compile=arguments.compile,
-        keep_best=arguments.keep_best,
-        log_with=arguments.log_with,
-        device=arguments.device,
-        seed=arguments.seed,
-        callbacks=[KNNMonitor(train, test)],
-        checkpoint_dir=out,
-        resume=arguments.resume,
-        progress=True,
-    )
-    if rank() == 0:
-        print(f"{history}\nWritten to {out}: history.csv, curves.png, checkpoints")
+    recipe = _recipe(arguments.config) if arguments.config else None
+    if arguments.config and (arguments.algorithm or arguments.backbone):
+        raise ValueError(
+            f"{arguments.config} names the algorithm and its backbone; leave out --algorithm and --backbone"
+        )
+    settings = {name: value for name in FIT if (value := getattr(arguments, name)) is not None}
+    settings |= dict(resume=arguments.resume, progress=True)
+    history, out = (_train_recipe if recipe else _train_algorithm)(arguments, settings, recipe)
+    _say(f"{history}\nWritten to {out}: history.csv, curves.png, checkpoints")
     return 0
 
 
-def _algorithm_class(name: str) -> type:
+def _train_algorithm(arguments: argparse.Namespace, settings: dict, _):
+    "Trains what --algorithm and --backbone, or a configuration, say; gives the history and the run folder."
+    from nenya_nb import models
+    from nenya_nb.core import seed_everything
+    from nenya_nb.data import load_dataset
+    from nenya_nb.training import fit
+
+    kind, name = _algorithm_class(arguments.algorithm), arguments.data or "digits"
+    train = load_dataset(name)
+    seed_everything(settings.get("seed", 0))
+    if arguments.config:
+        algorithm = models.build(arguments.config)
+    else:
+        channels = train.images.shape[1]
+        backbone = models.get_backbone(arguments.backbone or "resnet_tiny", in_channels=channels)
+        algorithm = kind(backbone, **_sizes(kind, lambda: train))
+    callbacks = _knn_monitor(train, lambda: load_dataset(name, "test"))
+    out = arguments.out or Path("runs") / f"{type(algorithm).__name__.lower()}-{train.name}"
+    if settings.get("optimizer", "adamw") == "adamw":
+        settings = {"lr": 2e-3} | settings
+    return fit(algorithm, train, callbacks=callbacks, checkpoint_dir=out, **settings), out
+
+
+def _train_recipe(arguments: argparse.Namespace, settings: dict, recipe):
+    "Trains as a recipe says, but for what the command line says; gives the history and the run folder."
+    name, callbacks = recipe.name, []
+    if arguments.data:
+        if arguments.data != recipe.data["name"]:  # its options and splits are those of its data
+            recipe.data, recipe.splits = {"name": arguments.data}, {}
+            name = f"{name}-{Path(arguments.data).stem}"
+        if recipe.evaluate:
+            test = partial(recipe.load, "test")
+            callbacks = _knn_monitor(recipe.load("train"), test, **recipe.evaluate)
+            recipe.evaluate = {}
+    out = arguments.out or Path("runs") / name
+    return recipe.run(out, callbacks=callbacks, **settings), out
+
+
+def _sizes(kind: type, load_train) -> dict[str, int]:
+    "What an algorithm must know of the training images: how many, and of how many classes or clusters."
+    takes = inspect.signature(kind).parameters
+    remembers = "length" in takes and takes["length"].default in (None, inspect.Parameter.empty)
+    if not remembers and "num_classes" not in takes:
+        return {}
+    train = load_train()
+    clusters = min(max(len(train) // 50, 2), 10_000)
+    sizes = {"length": len(train)} if remembers else {}
+    if "num_classes" in takes:
+        sizes["num_classes"] = clusters if remembers else len(train.classes)
+    return sizes
+
+
+def _knn_monitor(train, load_test, k: int = 20, **options) -> list:
+    "The k-NN monitor that the data allow, or none; says in one sentence what they do not."
+    from nenya_nb.evaluation import KNNMonitor
+
+    try:
+        test = load_test()
+    except (ValueError, FileNotFoundError) as error:
+        return _say(f"Without k-NN accuracy, for want of test pictures: {error}") or []
+    if int(train.targets.min()) < 0:
+        return _say("Without k-NN accuracy: the pictures have no classes.") or []
+    if k > len(train):
+        _say(f"k-NN with k={len(train)} in place of {k}: there are no more pictures.")
+    return [KNNMonitor(train, test, k=min(k, len(train)), **options)]
+
+
+def _say(text: str) -> None:
+    "Prints, in one of all processes; before they know each other, the launcher says which this is."
+    from nenya_nb.core import rank
+
+    if int(os.environ.get("RANK", rank())) == 0:
+        print(text, flush=True)
+
+
+def _algorithm_class(name: str | None) -> type:
     "An algorithm by its name, in any case."
     from nenya_nb import models
     from nenya_nb.core import unknown_name
 
+    name = name or "simclr"
     algorithms = {
-        name.lower(): value
-        for name, value in vars(models).items()
+        key.lower(): value
+        for key, value in vars(models).items()
         if isinstance(value, type) and issubclass(value, models.Algorithm)
-        if value is not models.Algorithm
+        if value not in (models.Algorithm, models.BaseModel)
     }
     if name.lower() not in algorithms:
         raise unknown_name("algorithm", name, algorithms)
@@ -223,22 +304,14 @@ def _algorithm_class(name: str) -> type:
 
 def _recipe(path: Path):
     "The recipe in a file; None if the file holds an algorithm alone."
+    import yaml
+
     from nenya_nb.recipes import is_recipe, read_recipe
 
-    return read_recipe(path) if is_recipe(path) else None
-
-
-def _train_recipe(recipe, arguments: argparse.Namespace) -> int:
-    "Trains as a recipe says; only the place, the device and the seed come from the command line."
-    out = arguments.out or Path("runs") / recipe.name
-    where = dict(device=arguments.device, seed=arguments.seed, resume=arguments.resume)
-    history = recipe.run(out, progress=True, **where)
-
-    from nenya_nb.core import rank
-
-    if rank() == 0:
-        print(f"{history}\nWritten to {out}: history.csv, curves.png, checkpoints")
-    return 0
+    try:
+        return read_recipe(path) if is_recipe(path) else None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
 
 
 def _latents(arguments: argparse.Namespace) -> int:
@@ -259,8 +332,10 @@ def _latents(arguments: argparse.Namespace) -> int:
         model = models.build(arguments.config)
     else:
         channels = data[parts[0]].images.shape[1]
-        backbone = models.get_backbone(arguments.backbone, in_channels=channels)
-        model = _algorithm_class(arguments.algorithm)(backbone)
+        backbone = models.get_backbone(arguments.backbone or "resnet_tiny", in_channels=channels)
+        kind = _algorithm_class(arguments.algorithm)
+        train = partial(load_dataset, name, **options)
+        model = kind(backbone, **_sizes(kind, train))
     _load_weights(model, weights)
     for part, images in data.items():
         place = dict(path=arguments.out, partition=part, resume=not arguments.restart)

@@ -1,6 +1,8 @@
-"""The build backend: when bundles count as stale, and when node is asked for. Nothing is built here."""
+"""The build backend: when bundles count as stale, when node is asked for, and that a failed build changes nothing."""
 
 import importlib.util
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -141,6 +143,31 @@ def test_build_mjs_and_backend_agree_on_the_stamp(backend):
     if backend.stale():
         pytest.skip("the bundles are older than their sources")
     assert stamp.read_text().strip() == backend.fingerprint()
+
+
+def test_a_build_replaces_the_bundles_only_when_it_succeeds(backend, tmp_path):
+    commands, js, static = backend.node_commands(), tmp_path / "js", tmp_path / "nenya_nb/static"
+    if commands is None or not (ROOT / "js/node_modules").is_dir():
+        pytest.skip("there is no node here, or its packages are not installed")
+    (js / "src").mkdir(parents=True)
+    for name in ("build.mjs", "package.json", "package-lock.json"):
+        shutil.copy(ROOT / "js" / name, js)
+    (js / "node_modules").symlink_to(ROOT / "js/node_modules", target_is_directory=True)
+    (js / "src/one.js").write_text("export default 1;")
+    static.mkdir(parents=True)
+    (static / "old.js").write_text("of a widget that is gone")
+
+    def built():
+        done = subprocess.run([*commands[0], "build.mjs"], cwd=js, capture_output=True, text=True)
+        return done.returncode, {path.name: path.read_text() for path in static.iterdir()}
+
+    status, made = built()
+    assert status == 0 and set(made) == {"one.js", backend.STAMP}
+    assert backend.stale(js, static) == ""
+    (js / "src/one.js").write_text("export default 2;")
+    (js / "src/two.js").write_text("export default (;")
+    assert built() == (1, made)
+    assert backend.stale(js, static)
 
 
 def test_lock_file_names_no_registry():

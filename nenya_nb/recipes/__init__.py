@@ -6,8 +6,10 @@
 __all__ = ['Recipe', 'read_recipe', 'is_recipe', 'recipe_table']
 
 # %% ../../nbs/recipes/index.ipynb #imports
+import inspect
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,12 +61,13 @@ class Recipe:
     def run(
         self,
         out: str | os.PathLike | None = None,  # run folder; None writes nothing
+        callbacks: Iterable[Any] = (),  # of `fit`, for example `LiveCurves()`
         **overrides: Any,  # arguments of `fit` that replace the recipe's
     ) -> History:
         "Trains as the recipe says, with the k-NN accuracy of labelled data along the way."
-        data, callbacks = self.load(), []
+        data, callbacks = self.load(), list(callbacks)
         if self.evaluate:
-            callbacks = [KNNMonitor(self.load("train"), self.load("test"), **self.evaluate)]
+            callbacks.append(KNNMonitor(self.load("train"), self.load("test"), **self.evaluate))
         return self._fit(data, checkpoint_dir=out, callbacks=callbacks, **overrides)
 
     def trial(
@@ -108,6 +111,7 @@ class Recipe:
 # %% ../../nbs/recipes/index.ipynb #checked
 _NEEDED = ("data", "algorithm", "shape")
 _KNOWN = (*_NEEDED, "fit", "views", "style", "splits", "evaluate", "about")
+_GIVEN = {"algorithm", "data", "callbacks", "history", "train", "test"}  # made by the recipe
 
 
 def _checked(value: Any, where: str) -> Any:
@@ -133,8 +137,8 @@ def read_recipe(
 ) -> Recipe:
     """A recipe from a file.
 
-    Raises FileNotFoundError for a missing file, ValueError for unknown or missing sections and for words that should be
-    numbers."""
+    Raises FileNotFoundError for a missing file, ValueError for unknown or missing sections, for unknown settings of
+    `fit` and `evaluate`, and for words that should be numbers."""
     config = read_config(path if isinstance(path, dict) else Path(path))
     name = "recipe" if isinstance(path, dict) else Path(path).stem
     for key in config:
@@ -147,6 +151,11 @@ def read_recipe(
     config = _checked(config, name)
     if "name" not in config["data"]:
         raise ValueError(f"{name}: data has no name; expected for example data: {{name: cifar10}}.")
+    for section, takes in {"fit": fit, "evaluate": KNNMonitor}.items():
+        known = set(inspect.signature(takes).parameters) - _GIVEN
+        for key in config.get(section) or ():
+            if key not in known:
+                raise unknown_name(f"setting of {name}.{section}", key, known)
     fit_settings = config.get("fit") or {}
     decay = fit_settings.get("weight_decay")
     fit_settings |= {"weight_decay": tuple(decay)} if isinstance(decay, list) else {}
@@ -175,6 +184,8 @@ def recipe_table(
         value = "none" if told.get("value") is None else f"{told['value']:g} {told['unit']}"
         expected = f"{told.get('metric', '')} {value}; {told.get('note', '')}"
         place = f"{about['hardware']}; {about['time']}"
-        measured = "yes" if about.get("measured_by_us") else "no"
+        measured = "no"
+        if ours := about.get("measured_by_us"):
+            measured = f"{ours['value']:g}, {ours['device']}, {ours['date']}"
         lines.append(f"| {recipe.name} | {expected} | {about['source']} | {place} | {measured} |")
     return "\n".join(lines)
