@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from algorithms import CONFIGS, SIZE, build_algorithm, make_batch
 from lightly.loss import NTXentLoss as LightlyNTXent
 from torch import nn
 
@@ -18,6 +19,7 @@ from nenya_nb.models import (
     SupCon,
     SupConLoss,
     SupConResNet,
+    build,
     get_resnet,
     resnet18,
     resnet_tiny,
@@ -165,3 +167,72 @@ def test_supce_equal_logits_give_log_of_classes():
     losses = algorithm(views, targets, mode="loss")
     assert math.isclose(losses["loss"].item(), math.log(4), rel_tol=1e-5)
     assert losses["accuracy"].item() == 0.25
+
+
+# ---------------------------------------------------------------- mistakes, in words
+
+
+@pytest.mark.parametrize("name", ["MoCoV3", "BYOL", "SimSiam", "BarlowTwins", "VICReg", "ODC"])
+def test_one_image_is_no_batch_for_batch_norm(name):
+    algorithm = build_algorithm(name)
+    views, targets = make_batch(algorithm)
+    with pytest.raises(ValueError, match=f"^{name}.*batch_size of 2 or more, and drop_last=True"):
+        algorithm([view[:1] for view in views], targets[:1], mode="loss")
+
+
+@pytest.mark.parametrize("name", ["SimCLR", "SupCon"])
+def test_contrast_needs_a_second_image(name):
+    algorithm = build_algorithm(name).eval()
+    with pytest.raises(
+        ValueError, match=f"{name} compares images .* only 1; use a batch_size of 2"
+    ):
+        algorithm([torch.zeros(1, 3, SIZE, SIZE)] * 2, torch.zeros(1).long(), mode="loss")
+
+
+@pytest.mark.parametrize("name", ["MAE", "NPID", "RotationPred", "RelativeLoc", "SupCE"])
+def test_one_image_is_enough_where_images_are_not_compared(name):
+    algorithm = build_algorithm(name)
+    views, targets = make_batch(algorithm)
+    losses = algorithm([view[:1] for view in views], targets[:1], mode="loss")
+    assert losses["loss"].isfinite()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_views_are_a_list_of_the_same_images(name):
+    algorithm = build_algorithm(name)
+    views, targets = make_batch(algorithm)
+    with pytest.raises(TypeError, match=rf"{name}: a loss wants a list of views.*use \[images\]"):
+        algorithm(views[0], targets, mode="loss")
+    if len(views) > 1:
+        with pytest.raises(ValueError, match=f"{name}: all views show the same images"):
+            algorithm([views[0][:-1], *views[1:]], targets, mode="loss")
+
+
+@pytest.mark.parametrize(
+    "name, count", [("NPID", 24), ("DeepCluster", 24), ("ODC", 24), ("SupCE", 3)]
+)
+@pytest.mark.parametrize("wrong", [-1, 99])
+def test_targets_out_of_range_are_named(name, count, wrong):
+    algorithm = build_algorithm(name)
+    views, targets = make_batch(algorithm)
+    targets = targets.clone()
+    good, targets[2] = targets.clone(), wrong
+    with pytest.raises(ValueError, match=f"{name}: targets go from 0 to {count - 1}, got {wrong}"):
+        algorithm(views, targets, mode="loss")
+    algorithm(views, good, mode="loss")
+    with pytest.raises(ValueError, match=f"{name}: targets go from 0 to {count - 1};"):
+        algorithm(views, targets, mode="loss")  # not only in the first batch
+
+
+def test_supce_leaves_out_what_its_loss_ignores():
+    algorithm, (views, targets) = build_algorithm("SupCE"), make_batch(build_algorithm("SupCE"))
+    targets = targets.clone()
+    targets[0] = -100
+    assert algorithm(views, targets, mode="loss")["loss"].isfinite()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("backbone", ["resnet18", None])
+def test_a_name_is_no_backbone(name, backbone):
+    with pytest.raises(TypeError, match=f"^{name}: "):
+        build(CONFIGS[name] | {"backbone": backbone})

@@ -76,9 +76,19 @@ def test_row_m2_poisoned_checkpoint_does_not_run(tmp_path):
     assert not ran
 
 
-def test_init_cfg_of_another_type_is_refused():
-    with pytest.raises(ValueError, match="only type='Pretrained'"):
-        BaseModel(nb.resnet_tiny(), init_cfg=dict(type="Xavier"))
+def test_init_cfg_that_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match="Unknown init_cfg 'Xavir'. Did you mean 'Xavier'"):
+        BaseModel(nb.resnet_tiny(), init_cfg=dict(type="Xavir"))
+    drawn = BaseModel(nb.resnet_tiny(), init_cfg=dict(type="Constant", val=3, layer="Conv2d"))
+    assert (drawn.backbone.conv1.weight == 3).all()
+
+
+def test_base_model_of_dictionaries_knows_its_configuration():
+    given = dict(backbone=dict(type="ResNet", depth=18), neck=dict(type="AvgPool2dNeck"))
+    model = BaseModel(**given)
+    again = build(nb.to_config(model))
+    assert type(again) is BaseModel and again.backbone.out_indices == (4,)
+    assert again.state_dict().keys() == model.state_dict().keys()
 
 
 def test_row_m3_data_preprocessor_dict_none_or_module():
@@ -333,3 +343,68 @@ def test_untrusted_configurations_name_networks_only(kind):
 
 def test_untrusted_configurations_may_name_ours():
     assert isinstance(build(SIMCLR, trusted=False), nb.SimCLR)
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(
+        TypeError, match="DeepCluster needs length; the configuration gives backbone"
+    ):
+        build(dict(type="DeepCluster", backbone=dict(type="resnet_tiny")))
+    with pytest.raises(TypeError, match="NonLinearNeck needs input_dim, hidden_dim, output_dim"):
+        build(dict(type="NonLinearNeck", num_layers=3))
+
+
+def test_an_unknown_type_names_the_nearest_few():
+    with pytest.raises(KeyError) as caught:
+        build(dict(type="MoCov3"))
+    assert "Did you mean 'MoCoV3'? Near it: MoCo, " in str(caught.value)
+    assert len(str(caught.value)) < 200
+    with pytest.raises(KeyError, match="see nenya_nb.models.__all__"):
+        build(dict(type="qqqqqqqq"))
+
+
+# ---- DINO's own words -------------------------------------------------------------------------
+DINO_YAML = dict(
+    backbone="resnet_tiny",
+    backbone_pretrained=False,
+    backbone_args=dict(in_channels=1),
+    projection_hidden_dim=24,
+    projection_bottleneck_dim=12,
+    projection_output_dim=10,
+    use_weight_norm=True,
+)
+
+
+def same_shapes(a, b):
+    return [(k, v.shape) for k, v in a.state_dict().items()] == [
+        (k, v.shape) for k, v in b.state_dict().items()
+    ]
+
+
+@pytest.mark.parametrize("top", [None, "model", "model_config"])
+def test_build_understands_dinos_settings(tmp_path, top):
+    path = tmp_path / "dino.yaml"
+    path.write_text(json.dumps({top: DINO_YAML} if top else DINO_YAML))
+    algorithm = build(path)
+    assert type(algorithm) is nb.DINO and algorithm.neck.output_dim == 10
+    assert algorithm.backbone.in_channels == 1
+    assert same_shapes(build(nb.to_config(algorithm)), algorithm)
+    with pytest.raises(TypeError, match="Did you mean 'projection_output_dim'"):
+        build({"model": DINO_YAML | {"projection_outpt_dim": 3}})
+
+
+@pytest.mark.parametrize("kind", ["DINO", "DinoModel"])
+def test_from_config_and_back(kind):
+    made = getattr(nb, kind).from_config({"model": DINO_YAML})
+    config = nb.to_config(made)
+    assert json.loads(json.dumps(config)) == config and config["type"] == kind
+    again = build(config)
+    assert type(again) is type(made) and same_shapes(again, made)
+
+
+def test_options_of_dino_come_back():
+    loss = build(dict(type="DINOLoss", output_dim=10, teacher_temperature=0.05))
+    made = nb.DINO.from_config(DINO_YAML, base_momentum=0.9, num_local=2, loss_fn=loss)
+    again = build(nb.to_config(made))
+    assert again.base_momentum == 0.9 and again.views == made.views
+    assert again.loss_fn.teacher_temperature == 0.05 and again.loss_fn is not loss

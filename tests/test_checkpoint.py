@@ -250,7 +250,7 @@ def test_state_loads_with_weights_only_and_model_as_safetensors(tmp_path):
 
     path = fit_path(tmp_path)
     state = torch.load(path / "state.pt", weights_only=True)
-    expected = "extra optimizer engine clock processes lr_scale history"
+    expected = "extra optimizer optimizer_type engine clock processes lr_scale history"
     assert set(state) == set(expected.split())
     assert [set(own) for own in state["processes"]] == [{"batches", "rng"}]
     assert "queue" in load_file(path / "model.safetensors")

@@ -211,6 +211,25 @@ def test_algorithm_learns_one_batch(algorithm, batch):
     assert losses[-1] < losses[0] - 0.2 * abs(losses[0]), losses
 
 
+@pytest.mark.parametrize("name", sorted(MOVING))
+def test_algorithm_learns_one_batch_while_its_question_stands_still(name, algorithm, batch):
+    "No step of queue, teacher, centre or clusters: what is left is to answer, and that can be learned by heart."
+    optimizer, clock = torch.optim.AdamW(trainable(algorithm).values(), lr=5e-3), Clock(25, 3, 25)
+    gaps = []
+    for _ in range(60):
+        losses = algorithm(*batch, mode="loss")
+        losses["loss"].backward()
+        algorithm.before_step(clock)
+        optimizer.step(), optimizer.zero_grad()
+        if name in ("MoCo", "DenseCL"):  # down to the loss of a query that is its key
+            k = algorithm.diagnostics()["k"]
+            floor, _ = algorithm.contrast(k, k, algorithm.memory)
+            gaps.append((losses.get("loss_global", losses["loss"]) - floor).item())
+        else:  # of a teacher's loss only this part can be changed
+            gaps.append(losses.get("kl", losses["loss"]).item())
+    assert gaps[-1] < 0.5 * gaps[0], gaps
+
+
 # ---------------------------------------------------------------- features, answers, pictures
 
 

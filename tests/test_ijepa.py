@@ -272,3 +272,90 @@ def test_errors():
     masks[0, 0] = True
     with pytest.raises(ValueError, match="all contexts must have one size"):
         small()([images, masks], mode="loss")
+
+
+# ---------------------------------------------------------------- independent implementations
+
+
+def test_teacher_says_what_transformers_ijepa_says():
+    "The same weights in transformers' IJepaModel, which has no CLS token: ours is taken out of the attention."
+    from transformers import IJepaConfig, IJepaModel
+
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+    oracle = IJepaModel(IJepaConfig(**sizes, image_size=32, patch_size=4, layer_norm_eps=1e-6))
+    ours = encoder()
+    ours.cls_token.data.zero_()
+    state, theirs = ours.state_dict(), oracle.state_dict()
+    names = {"attn.proj": "attention.o_proj", "norm1": "layernorm_before", "mlp": "mlp"}
+    names |= {"norm2": "layernorm_after"}
+    with torch.no_grad():
+        theirs["embeddings.position_embeddings"].copy_(state["pos_embed"][:, 1:])
+        for kind in ("weight", "bias"):
+            patches = theirs[f"embeddings.patch_embeddings.projection.{kind}"]
+            patches.copy_(state[f"patch_embed.proj.{kind}"])
+            theirs[f"layernorm.{kind}"].copy_(state[f"norm.{kind}"])
+            for i in range(2):
+                qkv = state[f"blocks.{i}.attn.qkv.{kind}"].chunk(3)
+                for letter, part in zip("qkv", qkv, strict=True):
+                    theirs[f"layers.{i}.attention.{letter}_proj.{kind}"].copy_(part)
+                for name, other in names.items():
+                    for layer in ("fc1.", "fc2.") if name == "mlp" else ("",):
+                        target = theirs[f"layers.{i}.{other}.{layer}{kind}"]
+                        target.copy_(state[f"blocks.{i}.{name}.{layer}{kind}"])
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        expected = oracle.eval()(pixel_values=images).last_hidden_state
+        tokens = ours.patch_embed(images).flatten(2).transpose(1, 2) + state["pos_embed"][:, 1:]
+        for block in ours.blocks:
+            tokens = block(tokens)
+    torch.testing.assert_close(ours.norm(tokens), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_predictor_is_lightlys():
+    from lightly.models.modules import IJEPAPredictorTIMM
+
+    torch.manual_seed(0)
+    ours = predictor()
+    with torch.no_grad():
+        for p in ours.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    theirs = IJEPAPredictorTIMM(64, 2, 24, 16, 2)
+    names = {"embed.": "predictor_embed.", "proj.": "predictor_proj.", "norm.": "decoder.norm."}
+    names |= {"blocks.": "decoder.blocks.", "mask_token": "decoder.mask_token"}
+    names |= {"pos_embed": "decoder.pos_embed"}
+    state = {}
+    for key, value in ours.state_dict().items():
+        start = next(name for name in names if key.startswith(name))
+        state[names[start] + key.removeprefix(start)] = value
+    theirs.load_state_dict(state)
+    _, masks = views(2)
+    context, blocks = masks[:, 0].flatten(1), masks[:, 1:].flatten(2)
+    seen, asked = mask_places(context, context[0].sum()), mask_places(blocks, blocks[0, 0].sum())
+    tokens = torch.randn(2, seen.shape[1], 24)
+    with torch.no_grad():
+        answers = theirs.eval()(tokens.clone(), [seen], [asked[:, m] for m in range(4)])
+        expected = answers.unflatten(0, (4, 2)).transpose(0, 1)  # block after block there
+        torch.testing.assert_close(ours(tokens, seen, asked), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_students_tokens_are_lightlys_masked_transformer():
+    "What the student makes of its context, against lightly's masked ViT with the same weights."
+    from lightly.models.modules import MaskedVisionTransformerTIMM
+    from timm.models.vision_transformer import VisionTransformer as TimmViT
+
+    torch.manual_seed(0)
+    ours = encoder().eval()
+    vit = TimmViT(img_size=32, patch_size=4, embed_dim=24, depth=2, num_heads=2, mlp_ratio=2)
+    theirs = MaskedVisionTransformerTIMM(vit).eval()
+    state = {k: v for k, v in ours.state_dict().items()}
+    missing = vit.load_state_dict(state, strict=False)
+    assert all(k.startswith("head.") for k in missing.missing_keys) and not missing.unexpected_keys
+    images, masks = views(2)
+    context = masks[:, 0].flatten(1)
+    seen = mask_places(context, context[0].sum())
+    hidden = context.shape[1] - seen.shape[1]
+    keep = torch.cat([torch.zeros(2, 1, dtype=torch.long), seen + 1], dim=1)  # 0 is CLS
+    with torch.no_grad():
+        expected = theirs.encode(images, idx_keep=keep)
+        torch.testing.assert_close(ours(images, ~context, hidden), expected, atol=1e-5, rtol=1e-4)

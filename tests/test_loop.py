@@ -1,6 +1,7 @@
 """fit: training, control, callbacks, files, and explained mistakes."""
 
 import json
+import math
 import shutil
 import threading
 import time
@@ -453,6 +454,10 @@ def test_wrong_losses_are_explained(value, message):
         fit(Broken(value), batches(), **QUIET)
 
 
+def sgd(module):
+    return torch.optim.SGD(module.parameters(), lr=0.1)
+
+
 def short_loader():
     class Short(list):
         def __len__(self):
@@ -466,6 +471,25 @@ def short_loader():
     [
         (dict(epochs=0), ValueError, "epochs=0"),
         (dict(batch_size=0), ValueError, "batch_size=0"),
+        (dict(epochs=2.5), TypeError, "epochs=2.5 is a float; expected a whole number"),
+        (dict(epochs="3"), TypeError, "epochs='3' is a str"),
+        (dict(clip=-1), ValueError, "clip=-1; expected a number above 0"),
+        (dict(clip=0), ValueError, "clip=0"),
+        (dict(lr=0), ValueError, "lr=0"),
+        (dict(lr="1e-3"), TypeError, "lr='1e-3' is a str"),
+        (dict(lr=math.nan), ValueError, "lr=nan"),
+        (dict(weight_decay=-1), ValueError, "weight_decay=-1"),
+        (dict(weight_decay=(0.1, "b")), TypeError, "weight_decay"),
+        (dict(layer_decay=75), ValueError, "layer_decay=75; expected a factor"),
+        (dict(warmup_epochs=-3), ValueError, "warmup_epochs=-3"),
+        (
+            dict(epochs=3, warmup_epochs=3),
+            ValueError,
+            "a warm-up of 3 epochs does not end within 3",
+        ),
+        (dict(keep_best="knn"), ValueError, "keep_best='knn' needs the checkpoint_dir"),
+        (dict(optimizer=sgd(nn.Linear(2, 2))), ValueError, "holds no parameter of this Square"),
+        (dict(optimizer=sgd(Square()), lr=0.1), ValueError, "beside an optimizer that is ready"),
         (dict(data=[]), ValueError, "empty"),
         (dict(data=TensorDataset(torch.ones(3))), TypeError, "DataLoader"),
         (dict(data=iter([])), TypeError, "a length"),
@@ -485,6 +509,55 @@ def test_mistakes_are_explained(change, error, message):
     arguments = dict(algorithm=Square(), data=batches(), **QUIET) | change
     with pytest.raises(error, match=message):
         fit(arguments.pop("algorithm"), arguments.pop("data"), **arguments)
+
+
+@pytest.mark.parametrize(
+    "name, wish",
+    [
+        ("ACCELERATE_USE_FSDP", "true"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4"),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR"),
+    ],
+)
+def test_what_the_launcher_wants_and_fit_does_not_is_refused(name, wish, monkeypatch):
+    monkeypatch.setenv(name, wish)
+    with pytest.raises(ValueError, match=f"{name}='{wish}'"):
+        fit(Square(), batches(), **QUIET)
+    monkeypatch.setenv(name, "NO" if "DYNAMO" in name else "1" if "STEPS" in name else "false")
+    fit(Square(), batches(), epochs=1, **QUIET)
+
+
+@pytest.mark.parametrize("asked, steps", [(None, 4), (1, 8), (4.5, 36), (0, 0)])
+def test_warm_up_is_as_long_as_asked(asked, steps):
+    data = batches(8)
+    quiet = QUIET | dict(epochs=5, lr=1.0, optimizer="sgd", warmup_epochs=asked)
+    _, rates = fit(Square(), data, **quiet).columns()["lr"]
+    assert int(rates.argmax()) == steps and math.isclose(rates[steps], 1.0, rel_tol=1e-3)
+
+
+def test_another_kind_of_optimizer_cannot_go_on(tmp_path):
+    run = dict(checkpoint_dir=tmp_path, **QUIET)
+    fit(Square(), batches(), epochs=1, optimizer="adamw", **run)
+    with pytest.raises(ValueError, match="saved with AdamW, this run has SGD"):
+        fit(Square(), batches(), epochs=2, optimizer="sgd", resume=True, **run)
+
+
+def test_a_best_checkpoint_of_a_metric_that_is_not_measured_is_warned_of(tmp_path):
+    with pytest.warns(
+        UserWarning, match="keep_best='knnn', but no such metric .* only loss, lr"
+    ) as w:
+        fit(Square(), batches(), epochs=3, keep_best="knnn", checkpoint_dir=tmp_path, **QUIET)
+    assert len([x for x in w if "knnn" in str(x.message)]) == 1
+
+
+def test_config_holds_the_numbers_of_the_optimizer_and_a_drawn_seed(tmp_path):
+    run = QUIET | dict(optimizer="sgd", epochs=2, seed=None)
+    fit(Square(), batches(), checkpoint_dir=tmp_path, **run)
+    config = json.loads((tmp_path / "config.json").read_text())
+    found = config["optimizer"]
+    assert (found["type"], found["lr"], found["momentum"]) == ("SGD", 0.05, 0.9)
+    assert config["settings"]["lr"] is None and isinstance(config["settings"]["seed"], int)
+    assert {"torchvision", "timm", "accelerate", "numpy", "python"} <= set(config["versions"])
 
 
 def test_on_start_error_marks_the_run_as_failed():

@@ -8,7 +8,7 @@ from torch import nn
 
 import nenya_nb.models as nb
 from nenya_nb.models import MODELS
-from nenya_nb.models.mmselfsup import from_mmselfsup
+from nenya_nb.models.mmselfsup import apply_init_cfg, from_mmselfsup
 
 IMAGES = dict(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), bgr_to_rgb=True)
 CE = dict(type="mmcls.CrossEntropyLoss")
@@ -267,3 +267,233 @@ def test_a_word_that_nobody_knows_is_an_error_with_a_suggestion():
         MODELS.build(config)
     with pytest.raises(KeyError, match="Did you mean 'SimCLR'"):
         MODELS.build(dict(config, type="SimCRL"))
+
+
+# ---- nothing is lost without a word ------------------------------------------------------------
+def small_simclr(**more):
+    backbone = dict(type="ResNet", depth=18, in_channels=3, norm_cfg=dict(type="BN"))
+    parts = dict(
+        backbone=backbone,
+        neck=projection(16, 8, 512, with_avg_pool=True),
+        head=dict(type="ContrastiveHead", loss=CE, temperature=0.1),
+    )
+    return copy.deepcopy(dict(type="SimCLR", **parts) | more)
+
+
+@pytest.mark.parametrize("kind", ["SimpleMemory", "ODCMemory"])
+def test_momentum_of_a_memory_weighs_the_new_vector_there_and_the_old_one_here(kind):
+    sizes = dict(length=4, feat_dim=3) | (
+        dict(num_classes=2, min_cluster=1) if kind[0] == "O" else {}
+    )
+    memory = MODELS.build(dict(type=kind, momentum=0.9, **sizes))
+    assert memory.momentum == pytest.approx(0.1)
+    old, new = memory.features[2].clone(), torch.nn.functional.normalize(torch.randn(1, 3), dim=1)
+    memory.update(torch.tensor([2]), new)
+    theirs = torch.nn.functional.normalize(0.1 * old + 0.9 * new[0], dim=0)
+    torch.testing.assert_close(memory.features[2], theirs)
+    ours = from_mmselfsup(dict(type=kind, momentum=0.9, dim=3, length=4))
+    assert ours["momentum"] == 0.9, "in our own words it stays"
+
+
+def wrong(path, value, name="SimCLR"):
+    config = dict(type=name, **copy.deepcopy(CONFIGS[name]))
+    part, keys = config, path.split(".")
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    "config, error, text",
+    [
+        (wrong("data_preprocessor", dict(men=(0, 0, 0))), TypeError, "Did you mean 'mean'"),
+        (wrong("head.loss", CE | dict(loss_weight=0.5)), ValueError, "loss_weight=0.5 is not supp"),
+        (wrong("head.loss", CE | dict(use_sigmoid=True)), ValueError, "use_sigmoid=True"),
+        (wrong("head.loss", CE | dict(loss_weight=3.0), "MoCoV3"), ValueError, "give 0.4"),
+        (
+            wrong("backbone.norm_cfg", dict(type="BN", requires_grad=False)),
+            ValueError,
+            "requires_grad=False is not supported here, because what learns is chosen after",
+        ),
+        (wrong("backbone.norm_cfg", dict(type="BN", ep=1e-3)), TypeError, "Did you mean 'eps'"),
+        (wrong("neck.norm_cfg", dict(type="BN", eps=1e-3)), ValueError, "norm_cfg: eps=0.001"),
+        (wrong("neck.with_avg_pool", "nonsense"), ValueError, "with_avg_pool='nonsense'"),
+        (wrong("neck.vit_backbone", 3), ValueError, "vit_backbone=3"),
+        (wrong("neck.mask_tokens_num", 999, "CAE"), ValueError, "num_masked goes from 1 to 195"),
+        (wrong("neck.patch_size", 8, "CAE"), ValueError, "patch_size=8 in the neck, but 16"),
+        (wrong("feat_dim", 77, "MoCo"), ValueError, "feat_dim=77, but the neck gives 128"),
+        (wrong("feat_dim", 77, "SimCLR"), TypeError, "Unknown setting of SimCLR 'feat_dim'"),
+        (wrong("init_cfg", dict(type="Kaimin")), ValueError, "Did you mean 'Kaiming'"),
+        (wrong("neck.init_cfg", dict(type="Normal", st=1)), TypeError, "Did you mean 'std'"),
+        (
+            wrong("backbone.frozen_stages", 1),
+            ValueError,
+            r"layer1.requires_grad_\(False\); leave it",
+        ),
+        (wrong("backbone.norm_eval", True), ValueError, "norm_eval=True .* follows train"),
+        (wrong("backbone.with_cp", True), ValueError, "with_cp=True"),
+        (wrong("backbone.style", "caffe"), ValueError, "style='caffe'"),
+        (wrong("backbone.num_stages", 3), ValueError, r"use block=… and layers=\[…\]"),
+        (wrong("backbone.dilations", (1, 1, 1, 2)), ValueError, "replace_stride_with_dilation"),
+        (
+            wrong("target_generator", dict(type="VQKD"), "CAE"),
+            ValueError,
+            "'VQKD' is not supported",
+        ),
+    ],
+)
+def test_what_would_be_lost_is_refused_by_name(config, error, text):
+    with pytest.raises(error, match=text), torch.device("meta"):
+        MODELS.build(config)
+
+
+def test_values_that_say_nothing_are_dropped():
+    more = dict(num_stages=4, style="pytorch", frozen_stages=-1, norm_eval=False, with_cp=False)
+    config = dict(resnet(), dilations=(1, 1, 1, 1), conv_cfg=None, **more)
+    config["norm_cfg"] = dict(type="BN", requires_grad=True)
+    assert from_mmselfsup(config) == dict(type="ResNet", depth=50, in_channels=3, out_indices=(4,))
+
+
+def test_settings_of_the_resnet_that_ours_has():
+    with torch.device("meta"):
+        config = dict(type="ResNet", depth=18, stem_channels=32, base_channels=16)
+        net = MODELS.build(config | dict(norm_cfg=dict(type="BN", eps=1e-3, momentum=0.01)))
+        deep = MODELS.build(dict(type="ResNet", depth=18, deep_stem=True, stem_channels=48))
+        down = MODELS.build(dict(type="ResNetV1d", depth=50))
+        sobel = MODELS.build(dict(type="ResNetSobel", depth=18))
+        grouped = MODELS.build(dict(type="ResNeXt", depth=50))
+    assert net.conv1.out_channels == 32 and net.layer1[0].conv1.out_channels == 16
+    assert net.output_dim == 128 and (net.bn1.eps, net.bn1.momentum) == (1e-3, 0.01)
+    assert [m.out_channels for m in deep.conv1 if isinstance(m, nn.Conv2d)] == [24, 24, 48]
+    assert isinstance(down.layer2[0].downsample[0], nn.AvgPool2d) and len(down.conv1) > 1
+    assert isinstance(sobel, nb.Sobel) and sobel.backbone.in_channels == 2
+    assert sobel.backbone.out_indices == (4,) and grouped.layer1[0].conv2.groups == 32
+
+
+def test_sobel_resnet_clusters():
+    config = dict(
+        type="DeepCluster", length=8, num_classes=4, backbone=dict(type="ResNetSobel", depth=18)
+    )
+    config["head"] = dict(type="ClsHead", loss=CE, in_channels=512, num_classes=4)
+    algorithm = MODELS.build(config)
+    losses = algorithm([torch.randn(4, 3, 32, 32)], torch.arange(4), mode="loss")
+    assert losses["loss"].isfinite()
+
+
+def test_decoder_of_mae_honours_its_number_of_patches():
+    decoder = dict(type="MAEPretrainDecoder", num_patches=64, patch_size=8)
+    assert from_mmselfsup(decoder) == dict(type="MAEPretrainDecoder", patch_size=8, img_size=64)
+
+
+def test_tokens_of_caes_neck_are_patches_of_its_views():
+    assert from_mmselfsup(wrong("neck.mask_tokens_num", 75, "CAE"))["num_masked"] == 75
+
+
+def test_dalle_by_its_name_there(tmp_path):
+    small = dict(n_hid=8, n_blk_per_group=1, vocab_size=16)
+    donor = nb.DALLEEncoder(hidden_dim=8, num_blocks=1, num_classes=16)
+    torch.save(donor.state_dict(), tmp_path / "dalle.pth")
+    init = dict(type="Pretrained", checkpoint=str(tmp_path / "dalle.pth"))
+    found = MODELS.build(dict(type="DALL-E", init_cfg=init, **small))
+    assert torch.equal(found.blocks.input.w, donor.blocks.input.w)
+    with pytest.raises(FileNotFoundError, match="download dalle_encoder.pth"):
+        MODELS.build(dict(type="DALL-E", init_cfg=dict(type="Pretrained", checkpoint="none.pth")))
+
+
+# ---- weights to begin with ---------------------------------------------------------------------
+def test_pretrained_is_read_or_refused(tmp_path):
+    donor = nb.ResNet(depth=18, num_classes=0)
+    torch.save({"state_dict": donor.state_dict()}, tmp_path / "net.pth")
+    init = dict(type="Pretrained", checkpoint=str(tmp_path / "net.pth"))
+    algorithm = MODELS.build(small_simclr(init_cfg=init))
+    assert torch.equal(algorithm.backbone.layer4[1].conv2.weight, donor.layer4[1].conv2.weight)
+    assert nb.to_config(algorithm)["init_cfg"] == init
+    for missing in ("/does/not/exist", "https://host/net.pth", None):
+        config = small_simclr(init_cfg=dict(type="Pretrained", checkpoint=missing))
+        with pytest.raises((FileNotFoundError, ValueError), match="no weights|download"):
+            MODELS.build(config)
+    with pytest.raises(ValueError, match="leave it out of a stranger's"):
+        nb.build(from_mmselfsup(small_simclr(init_cfg=init)), trusted=False)
+
+
+def test_pretrained_with_a_prefix_and_foreign_necks(tmp_path, capsys):
+    donor = nb.ResNet(depth=18, num_classes=0)
+    weights = {f"backbone.{k}": v for k, v in donor.state_dict().items()}
+    torch.save(weights | {"neck.fc0.weight": torch.zeros(1)}, tmp_path / "run.pth")
+    init = dict(type="Pretrained", checkpoint=str(tmp_path / "run.pth"))
+    config = small_simclr()
+    config["backbone"]["init_cfg"] = init | dict(prefix="backbone.")
+    inside, around = MODELS.build(config), MODELS.build(small_simclr(init_cfg=init))
+    assert "the backbone is loaded; neck of" in capsys.readouterr().out
+    for algorithm in (inside, around):
+        assert torch.equal(algorithm.backbone.conv1.weight, donor.conv1.weight)
+    config["backbone"]["init_cfg"] = init | dict(prefix="backbne")
+    with pytest.raises(ValueError, match="Did you mean 'backbone'"):
+        MODELS.build(config)
+
+
+def test_teachers_start_with_the_weights_that_were_read(tmp_path):
+    donor = nb.ResNet(depth=18, num_classes=0)
+    torch.save(donor.state_dict(), tmp_path / "net.pth")
+    neck = projection(
+        16, 8, 512, kind="MoCoV2Neck", init_cfg=dict(type="Normal", std=0.3, layer="Linear")
+    )
+    config = dict(type="MoCo", queue_len=8, backbone=small_simclr()["backbone"], neck=neck)
+    config["init_cfg"] = dict(type="Pretrained", checkpoint=str(tmp_path / "net.pth"))
+    algorithm = MODELS.build(config)
+    slow = algorithm.momentum_encoder
+    for ours, theirs in ((algorithm.backbone, slow.backbone), (algorithm.neck, slow.neck)):
+        for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+    assert torch.equal(slow.backbone.conv1.weight, donor.conv1.weight)
+
+
+def test_a_whole_checkpoint_brings_its_teacher(tmp_path):
+    config = dict(type="MoCo", queue_len=8, backbone=small_simclr()["backbone"])
+    config["neck"] = projection(16, 8, 512, kind="MoCoV2Neck")
+    donor = MODELS.build(config)
+    for p in donor.momentum_encoder.parameters():
+        p.data.add_(1)
+    torch.save(donor.state_dict(), tmp_path / "whole.pth")
+    init = dict(type="Pretrained", checkpoint=str(tmp_path / "whole.pth"))
+    again = MODELS.build(config | dict(init_cfg=init))
+    for key, value in donor.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize(
+    "init, weight",
+    [
+        (dict(type="Constant", val=2, bias=1), lambda w: (w == 2).all()),
+        (dict(type="Normal", mean=3, std=0.01), lambda w: (w.mean() - 3).abs() < 0.01),
+        (dict(type="TruncNormal", std=0.02), lambda w: w.abs().max() <= 2 and w.std() < 0.03),
+        (dict(type="Uniform", a=4, b=5), lambda w: w.min() >= 4 and w.max() <= 5),
+        (dict(type="Xavier"), lambda w: (w.std() - (2 / 96) ** 0.5).abs() < 0.02),
+        (
+            dict(type="Kaiming", distribution="uniform", mode="fan_in"),
+            lambda w: w.abs().max() <= (6 / 64) ** 0.5,
+        ),
+    ],
+)
+def test_ways_to_draw(init, weight):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.Conv2d(1, 1, 1))
+    before = net[2].weight.clone()
+    apply_init_cfg(
+        net, [dict(layer=["Linear"], **init), dict(type="Constant", val=7, layer="_BatchNorm")]
+    )
+    assert weight(net[0].weight) and (net[0].bias == init.get("bias", 0)).all()
+    assert (net[1].weight == 7).all() and torch.equal(net[2].weight, before)
+
+
+def test_a_parts_own_beginning_has_the_last_word():
+    config = small_simclr(init_cfg=dict(type="Constant", val=1, layer="Linear"))
+    assert (MODELS.build(config).neck.layers[0].weight == 1).all()
+    config["neck"]["init_cfg"] = dict(type="Constant", val=2, layer="Linear")
+    assert (MODELS.build(config).neck.layers[0].weight == 2).all()
+
+
+def test_clips_tokenizer_is_a_path():
+    ours = from_mmselfsup(dict(type="mmselfsup.CLIPGenerator", tokenizer_path="clip.pth"))
+    assert ours == dict(type="mmselfsup.CLIPGenerator", path="clip.pth")

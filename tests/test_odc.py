@@ -188,8 +188,8 @@ def test_loss_is_the_weighted_mean_with_the_labels_before():
 
 def loader_double():
     class Doubles(ImageDataset):
-        def batch(self, index=None, device=None):
-            return super().batch(index, device).double()
+        def normalize(self, images):
+            return super().normalize(images).double()
 
     data = images()
     return Doubles(data.images).loader(batch_size=B, recipe="one_view", targets="index")

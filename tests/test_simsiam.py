@@ -193,5 +193,7 @@ def test_simsiam_refuses_parts_without_width():
 
 
 def test_simsiam_refuses_a_batch_of_one():
-    with pytest.raises(ValueError, match="more than 1 value per channel"):
+    with pytest.raises(
+        ValueError, match="SimSiam: BatchNorm compares .* use a batch_size of 2 or more"
+    ):
         small()(two_views(1), mode="loss")

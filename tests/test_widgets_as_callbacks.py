@@ -105,6 +105,30 @@ def test_looks_at_the_start_and_after_every_second_epoch(name, looks):
     assert looks(widget) == ["untrained", "epoch 2", "epoch 4"]
 
 
+@pytest.mark.parametrize("name", ["pictures", "attention", "stages"])
+def test_a_new_widget_of_a_resumed_run_starts_with_the_network_as_it_was_left(name, tmp_path):
+    torch.manual_seed(0)
+    make, look = WIDGETS[name]
+    options = dict(batch_size=16, device="cpu", progress=False, checkpoint_dir=tmp_path)
+    left = make()
+    fit(left, DATA, epochs=2, **options)
+    seen, algorithm = [], make()
+    widget = look(algorithm)
+
+    class Reader:
+        def on_start(self, run):
+            seen.append(widget.page_state())
+
+    fit(algorithm, DATA, epochs=3, callbacks=[widget, Reader()], resume=True, **options)
+    truth = look(left).page_state()
+    for trait in {"frames", "maps", "stats"} & truth.keys():
+        assert seen[0][trait] == truth[trait]
+    if name == "pictures":
+        assert widget.times == ["after 6 steps", "epoch 3"]
+        fit(algorithm, DATA, epochs=4, callbacks=[widget], resume=True, **options)
+        assert widget.times == ["after 6 steps", "epoch 3", "epoch 4"]
+
+
 def test_the_last_look_is_at_the_trained_network():
     algorithm, _ = WIDGETS["attention"]
     algorithm = algorithm()

@@ -4,38 +4,39 @@
 
 # %% auto #0
 __all__ = ['Algorithm', 'Attention', 'AvgPool2dNeck', 'BYOL', 'Backbone', 'BackboneBase', 'BarlowTwins', 'BaseModel',
-           'BasicBlock', 'Bottleneck', 'CAE', 'CAEHead', 'CAELoss', 'CAENeck', 'CAEViT', 'CallableInt', 'ClsHead',
-           'ContrastiveHead', 'CosineSimilarityLoss', 'CrossAttention', 'CrossCorrelationLoss', 'DALLEEncoder', 'DINO',
-           'DINOLoss', 'DeepCluster', 'DenseCL', 'DenseCLNeck', 'DinoModel', 'DinoProjectionHead', 'DropPath',
-           'EfficientNet', 'FeatureQueue', 'FrozenFeatures', 'HOGGenerator', 'HeadedBackbone', 'IBOT', 'IBOTPatchLoss',
-           'IJEPA', 'IJEPAPredictor', 'ImageTwin', 'KoLeoLoss', 'LatentCrossCorrelationHead', 'LatentPredictHead',
-           'LayerScale', 'LeJEPA', 'LeJEPALoss', 'LinearNeck', 'MAE', 'MAEPretrainDecoder', 'MAEPretrainHead',
-           'MAEReconstructionLoss', 'MAEViT', 'MBConv', 'MODELS', 'MapBackbone', 'Mlp', 'MoCo', 'MoCoV2Neck', 'MoCoV3',
-           'MoCoV3Head', 'MoCoV3ViT', 'MomentumEncoder', 'NPID', 'NTXentLoss', 'NonLinearNeck', 'ODC', 'ODCMemory',
-           'ODCNeck', 'PatchEmbed', 'PatchMerging', 'PixelClusters', 'PreActBasicBlock', 'PreActBlock',
-           'PreActBottleneck', 'RegressorBlock', 'RelativeLoc', 'RelativeLocNeck', 'ResNet', 'ResNetBlockType',
-           'ResidualBlock', 'RotationPred', 'SIGReg', 'SelfSupDataPreprocessor', 'SimCLR', 'SimMIM', 'SimMIMHead',
-           'SimMIMNeck', 'SimMIMReconstructionLoss', 'SimMIMSwinTransformer', 'SimMIMViT', 'SimSiam', 'SimpleMemory',
-           'Sobel', 'SqueezeExcitation', 'SupCE', 'SupCEResNet', 'SupCon', 'SupConLoss', 'SupConResNet', 'SwAV',
-           'SwAVHead', 'SwAVLoss', 'SwAVNeck', 'SwinBlock', 'SwinPatchEmbed', 'SwinStage', 'SwinTransformer',
-           'TensorSpec', 'TimmBackbone', 'TransformerBlock', 'VICReg', 'VICRegLoss', 'VisionTransformer', 'Weights',
-           'WeightsUnavailable', 'WindowAttention', 'adapt_channels', 'build', 'check_images', 'check_shape',
-           'clip_gradients', 'cluster_features', 'cluster_means', 'conv1x1', 'conv3x3', 'conv_norm', 'cut_windows',
-           'dataset_features', 'dino_vitb8', 'dino_vitb16', 'dino_vits8', 'dino_vits16', 'efficientnet_b0',
-           'efficientnet_b1', 'efficientnet_b2', 'efficientnet_b3', 'efficientnet_b4', 'efficientnet_b5',
-           'efficientnet_b6', 'efficientnet_b7', 'embedding_dim', 'encode_shuffled', 'epps_pulley', 'feature_dim',
-           'feature_map', 'fit_weights', 'from_mmselfsup', 'from_pretrained', 'get_backbone', 'get_resnet', 'input_dim',
-           'join_windows', 'kmeans', 'list_models', 'load_pretrained', 'map_shapes', 'mask_places', 'match_cells',
-           'mlp', 'multi_crop_features', 'nearest_centroid', 'normalized_mutual_information', 'note_licence',
-           'offset_index', 'pair', 'patchify', 'pooled', 'projection_shortcut', 'published_weights', 'push_to_hub',
-           'random_masking', 'read_config', 'read_weights', 'register_backbone', 'resize_positions', 'resnet18',
-           'resnet34', 'resnet50', 'resnet101', 'resnet152', 'resnet164_cifar', 'resnet200', 'resnet269', 'resnet1001',
-           'resnet1001_cifar', 'resnet_18', 'resnet_34', 'resnet_50', 'resnet_101', 'resnet_152', 'resnet_200',
-           'resnet_269', 'resnet_1001', 'resnet_tiny', 'resnext50_32x4d', 'resnext101_32x8d', 'save_pretrained',
-           'scale_channels', 'scale_repeats', 'seam_mask', 'sincos_positions', 'sinkhorn', 'split_patches',
-           'split_views', 'swin_arch', 'swin_from_mmselfsup', 'to_config', 'unpatchify', 'update_teacher_EMA',
-           'vit_arch', 'vit_from_mmselfsup', 'weighted_mean', 'weights_file', 'weights_of', 'whiten', 'wide_resnet50_2',
-           'wide_resnet101_2', 'wide_resnet_50', 'wide_resnet_101', 'width_of', 'without_scope']
+           'BasicBlock', 'Bottleneck', 'CAE', 'CAEHead', 'CAELoss', 'CAENeck', 'CAEViT', 'CLIPGenerator', 'CallableInt',
+           'ClsHead', 'ContrastiveHead', 'CosineSimilarityLoss', 'CrossAttention', 'CrossCorrelationLoss',
+           'DALLEEncoder', 'DINO', 'DINOLoss', 'DeepCluster', 'DenseCL', 'DenseCLNeck', 'DinoModel',
+           'DinoProjectionHead', 'DropPath', 'EfficientNet', 'FeatureQueue', 'FrozenFeatures', 'HOGGenerator',
+           'HeadedBackbone', 'IBOT', 'IBOTPatchLoss', 'IJEPA', 'IJEPAPredictor', 'ImageTwin', 'KoLeoLoss',
+           'LatentCrossCorrelationHead', 'LatentPredictHead', 'LayerScale', 'LeJEPA', 'LeJEPALoss', 'LinearNeck', 'MAE',
+           'MAEPretrainDecoder', 'MAEPretrainHead', 'MAEReconstructionLoss', 'MAEViT', 'MBConv', 'MODELS',
+           'MapBackbone', 'Mlp', 'MoCo', 'MoCoV2Neck', 'MoCoV3', 'MoCoV3Head', 'MoCoV3ViT', 'MomentumEncoder', 'NPID',
+           'NTXentLoss', 'NonLinearNeck', 'ODC', 'ODCMemory', 'ODCNeck', 'PatchEmbed', 'PatchMerging', 'PixelClusters',
+           'PreActBasicBlock', 'PreActBlock', 'PreActBottleneck', 'RegressorBlock', 'RelativeLoc', 'RelativeLocNeck',
+           'ResNet', 'ResNetBlockType', 'ResidualBlock', 'RotationPred', 'SIGReg', 'SelfSupDataPreprocessor', 'SimCLR',
+           'SimMIM', 'SimMIMHead', 'SimMIMNeck', 'SimMIMReconstructionLoss', 'SimMIMSwinTransformer', 'SimMIMViT',
+           'SimSiam', 'SimpleMemory', 'Sobel', 'SqueezeExcitation', 'SupCE', 'SupCEResNet', 'SupCon', 'SupConLoss',
+           'SupConResNet', 'SwAV', 'SwAVHead', 'SwAVLoss', 'SwAVNeck', 'SwinBlock', 'SwinPatchEmbed', 'SwinStage',
+           'SwinTransformer', 'TensorSpec', 'TimmBackbone', 'TransformerBlock', 'VICReg', 'VICRegLoss',
+           'VisionTransformer', 'Weights', 'WeightsUnavailable', 'WindowAttention', 'adapt_channels', 'apply_init_cfg',
+           'build', 'check_images', 'check_shape', 'clip_gradients', 'cluster_features', 'cluster_means', 'conv1x1',
+           'conv3x3', 'conv_norm', 'cut_windows', 'dataset_features', 'dino_vitb8', 'dino_vitb16', 'dino_vits8',
+           'dino_vits16', 'efficientnet_b0', 'efficientnet_b1', 'efficientnet_b2', 'efficientnet_b3', 'efficientnet_b4',
+           'efficientnet_b5', 'efficientnet_b6', 'efficientnet_b7', 'embedding_dim', 'encode_shuffled', 'epps_pulley',
+           'feature_dim', 'feature_map', 'fit_weights', 'from_mmselfsup', 'from_pretrained', 'get_backbone',
+           'get_resnet', 'input_dim', 'join_windows', 'kmeans', 'list_models', 'load_pretrained', 'map_shapes',
+           'mask_places', 'match_cells', 'mlp', 'multi_crop_features', 'nearest_centroid',
+           'normalized_mutual_information', 'note_licence', 'offset_index', 'pair', 'patchify', 'pooled',
+           'projection_shortcut', 'published_weights', 'push_to_hub', 'random_masking', 'read_config', 'read_weights',
+           'register_backbone', 'resize_positions', 'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152',
+           'resnet164_cifar', 'resnet200', 'resnet269', 'resnet1001', 'resnet1001_cifar', 'resnet_18', 'resnet_34',
+           'resnet_50', 'resnet_101', 'resnet_152', 'resnet_200', 'resnet_269', 'resnet_1001', 'resnet_tiny',
+           'resnext50_32x4d', 'resnext101_32x8d', 'save_pretrained', 'scale_channels', 'scale_repeats', 'seam_mask',
+           'sincos_positions', 'sinkhorn', 'split_patches', 'split_views', 'swin_arch', 'swin_from_mmselfsup',
+           'to_config', 'unpatchify', 'update_teacher_EMA', 'vit_arch', 'vit_from_mmselfsup', 'weighted_mean',
+           'weights_file', 'weights_of', 'whiten', 'wide_resnet50_2', 'wide_resnet101_2', 'wide_resnet_50',
+           'wide_resnet_101', 'width_of', 'without_scope']
 
 # %% ../../nbs/models/index.ipynb #all
 from nenya_nb.models.algorithms.barlow_twins import (
@@ -219,6 +220,7 @@ from nenya_nb.models.blocks import (
     conv3x3,
     projection_shortcut,
 )
+from .clip_targets import CLIPGenerator
 from .config import MODELS, build, read_config, to_config
 from .dino_model import DinoModel, DinoProjectionHead
 from .encoders import SupCEResNet, SupConResNet, get_resnet
@@ -226,7 +228,7 @@ from .heads import ClsHead, ContrastiveHead, LatentPredictHead
 from .hub import from_pretrained, push_to_hub, save_pretrained
 from .losses import CosineSimilarityLoss, NTXentLoss, SupConLoss, split_views
 from .memories import FeatureQueue
-from .mmselfsup import from_mmselfsup, without_scope
+from .mmselfsup import apply_init_cfg, from_mmselfsup, without_scope
 from .momentum import MomentumEncoder, update_teacher_EMA
 from .necks import AvgPool2dNeck, LinearNeck, NonLinearNeck, mlp
 from .preact import PreActBasicBlock, PreActBlock, PreActBottleneck
@@ -254,6 +256,7 @@ _all_ = [
     "CAELoss",
     "CAENeck",
     "CAEViT",
+    "CLIPGenerator",
     "CallableInt",
     "ClsHead",
     "ContrastiveHead",
@@ -356,6 +359,7 @@ _all_ = [
     "WeightsUnavailable",
     "WindowAttention",
     "adapt_channels",
+    "apply_init_cfg",
     "build",
     "check_images",
     "check_shape",

@@ -7,6 +7,7 @@ __all__ = ['MODELS', 'read_config', 'build', 'to_config']
 
 # %% ../../nbs/models/45_config.ipynb #imports
 import dataclasses
+import difflib
 import importlib
 import inspect
 import json
@@ -18,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from ..core import unknown_name
-from .mmselfsup import from_mmselfsup, without_scope
+from .mmselfsup import apply_init_cfg, from_mmselfsup, without_scope
 
 # %% ../../nbs/models/45_config.ipynb #plain
 def _plain(value: Any) -> Any:
@@ -94,8 +95,12 @@ def _find_type(kind: Any, trusted: bool = True) -> Callable:
             found = None
     if not callable(found):
         known = [key for key, value in (ours | _REGISTERED).items() if inspect.isclass(value)]
-        hint = "A dotted path works too: 'torchvision.models.resnet18'." if trusted else ""
-        raise _UnknownType(str(unknown_name("type", kind, known, hint)))
+        known += models.list_models()
+        near, *more = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or [None]
+        guess = f" Did you mean {near!r}?" if near else " Known: see nenya_nb.models.__all__."
+        guess += f" Near it: {', '.join(more)}." if more else ""
+        hint = " A dotted path works too: 'torchvision.models.resnet18'." if trusted else ""
+        raise _UnknownType(f"Unknown type {kind!r}.{guess}{hint}")
     return found
 
 # %% ../../nbs/models/45_config.ipynb #settings
@@ -119,12 +124,22 @@ def _settings(maker: Callable) -> set[str] | None:
 
 
 def _check_keys(maker: Callable, kind: Any, arguments: dict[str, Any]) -> None:
-    "Raises TypeError for a key that is no setting."
-    known = _settings(maker)
+    "Raises TypeError for a key that is no setting, and for settings without a default that are missing."
+    known, name = _settings(maker), getattr(kind, "__name__", kind)
     for key in arguments if known is not None else ():
         if key not in known:
-            name = getattr(kind, "__name__", kind)
             raise TypeError(str(unknown_name(f"setting of {name}", key, known)))
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(maker).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind in named]
+    if missing := [key for key in needed if key not in arguments]:
+        raise TypeError(
+            f"{name} needs {', '.join(missing)}; the configuration gives {_keys(arguments)}"
+        )
+
+
+def _keys(config: Mapping) -> str:
+    return ", ".join(map(str, config)) or "nothing"
 
 # %% ../../nbs/models/45_config.ipynb #built
 _DATA = {"init_cfg", "data_preprocessor"}  # MMSelfSup's settings that look like parts
@@ -139,6 +154,37 @@ def _built(value: Any, trusted: bool) -> Any:
     return type(value)(_built(v, trusted) for v in value) if type(value) in (list, tuple) else value
 
 
+def _dino(config: dict[str, Any]) -> dict[str, Any]:
+    "DINO's settings, which have no type, as a configuration with one; the settings may stand under `model`."
+    settings = config.get("model", config.get("model_config", config))
+    if "type" in (settings := read_config(settings)):
+        raise ValueError("a part needs a type; this one has it under model: build(config['model'])")
+    if not any(str(key).startswith("projection_") for key in settings):
+        raise ValueError(f"a part needs a type, for example type='ResNet'; got {_keys(config)}")
+    return {"type": "DINO", "backbone": settings}
+
+
+def _begin(maker: Callable, model: nn.Module, arguments: dict, config: dict) -> nn.Module:
+    "The model with the weights of its `init_cfg`; parts that have one of their own have the last word."
+
+    def begin(model: nn.Module, wanted: Callable) -> None:
+        parts = [(model, config)]
+        parts += [(getattr(model, key, None), part) for key, part in config.items()]
+        for part, settings in parts:
+            init = settings.get("init_cfg") if isinstance(settings, dict) else None
+            if init and isinstance(part, nn.Module):
+                inits = [init] if isinstance(init, dict) else init
+                apply_init_cfg(part, [one for one in inits if wanted(one)])
+
+    begin(model, lambda one: True)
+    slots = {key: getattr(model, key, None) for key in ("backbone", "neck", "head")}
+    slots = {k: v for k, v in slots.items() if isinstance(v, nn.Module) and k in _settings(maker)}
+    if "backbone" in slots:  # made again, since teachers are copies of what is there at that time
+        model = maker(**arguments | slots)
+        begin(model, lambda one: one.get("type") == "Pretrained")  # a file may know the teacher too
+    return model
+
+
 def build(
     config: Any,  # dict with a `type`, or what `read_config` takes
     *,
@@ -147,16 +193,25 @@ def build(
 ) -> Any:
     """Calls what `type` names, with the other keys as arguments; parts that have a `type` are built first.
 
-    Raises KeyError for an unknown type, TypeError for an unknown key, ValueError without a `type`."""
+    `init_cfg` says with which weights a part begins, see `apply_init_cfg`. DINO's own settings need no type. Raises
+    KeyError for an unknown type, TypeError for an unknown or missing key, ValueError without a `type`."""
     config = read_config(config) | overrides
     if "type" not in config:
-        raise ValueError(f"a part needs a type, for example type='ResNet'; got {', '.join(config)}")
+        config = _dino(config)
     kind = config["type"]
     maker = _find_type(kind, trusted)
     arguments = _built({key: value for key, value in config.items() if key != "type"}, trusted)
+    own = "init_cfg" in (_settings(maker) or ())
+    init = None if own else arguments.pop("init_cfg", None)
     _check_keys(maker, kind, arguments)
+    if init is not None and not trusted:
+        raise ValueError(
+            "init_cfg may read a file of yours; leave it out of a stranger's configuration"
+        )
     model = maker(**arguments)
     if isinstance(model, nn.Module):
+        if init is not None:
+            model = _begin(maker, model, arguments, config)
         model.build_config = config
     return model
 

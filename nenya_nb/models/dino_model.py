@@ -134,4 +134,8 @@ class DinoModel(nn.Module):
         more = settings.get("backbone_args") or {}
         backbone = get_backbone(settings["backbone"], pretrained=pretrained[0], **more)
         chosen = {ours: settings[key] for key, ours in _HEAD_KEYS.items() if key in settings}
-        return cls(backbone, DinoProjectionHead(backbone.output_dim, **chosen))
+        model = cls(backbone, DinoProjectionHead(backbone.output_dim, **chosen))
+        head = {"type": "DinoProjectionHead", "input_dim": backbone.output_dim, **chosen}
+        parts = {"backbone": backbone.build_config, "projection_head": head}
+        model.build_config = {"type": cls.__name__} | parts
+        return model

@@ -86,6 +86,7 @@ def _without_pretrained(config: Any) -> Any:
         return [_without_pretrained(part) for part in config]
     if isinstance(config, dict):
         gone = ("pretrained", "backbone_pretrained", "is_backbone_pretrained", "checkpoint_path")
+        gone += ("init_cfg",)
         return {k: _without_pretrained(v) for k, v in config.items() if k not in gone}
     return config
 

@@ -98,6 +98,7 @@ class BarlowTwins(Algorithm):
     it (0 is best). Raises ValueError for parts that do not fit, or another number of views than two."""
 
     views = "asymmetric_views"
+    min_images = 2
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ...core import Clock
+from ...core import Clock, world_size
 from ..backbones.base import pooled
 
 # %% ../../../nbs/models/algorithms/00_base.ipynb #feature_dim
@@ -35,6 +35,16 @@ def input_dim(
     return next((layer.in_features for layer in linear), None)
 
 # %% ../../../nbs/models/algorithms/00_base.ipynb #width_of
+def _check_module(slot: str, part: nn.Module, algorithm: str) -> None:
+    "Raises TypeError for a name where a network is needed."
+    if not isinstance(part, nn.Module):
+        how = f"get_backbone({part!r}), or in a configuration {{'type': {part!r}}}"
+        raise TypeError(
+            f"{algorithm}: the {slot} must be a network, got {part!r}; "
+            f"use {how if isinstance(part, str) else 'for example get_backbone(…)'}"
+        )
+
+
 def width_of(
     part: nn.Module,  # a backbone, or a neck
     algorithm: str,  # who asks, for the message
@@ -42,6 +52,7 @@ def width_of(
     slot: str = "backbone",  # what the part is: "backbone" or "neck"
 ) -> int:
     "`feature_dim`, for a default that must be built on it. Raises ValueError, with the remedy, if it is unknown."
+    _check_module(slot, part, algorithm)
     width = feature_dim(part)
     if width is None:
         what = "features" if slot == "backbone" else "embeddings"
@@ -91,12 +102,13 @@ class Algorithm(nn.Module):
 
     `views` names the recipe of augmentations that the algorithm wants, or is a dict of its `type` and settings;
     `targets` says what the loader gives with each image, its class or its number in the data ("index");
-    `constant_lr` names parts whose learning rate follows no schedule. Raises ValueError when the parts do
-    not fit together, or when the backbone still has its classifier."""
+    `constant_lr` names parts whose learning rate follows no schedule; `min_images` is how many images a loss must
+    compare. Raises ValueError when the parts do not fit together, or when the backbone still has its classifier."""
 
     views: str | dict = "two_views"
     targets: str = "classes"
     constant_lr: tuple[str, ...] = ()
+    min_images: int = 1
 
     def __init__(
         self,
@@ -109,9 +121,11 @@ class Algorithm(nn.Module):
         target_generator: nn.Module | None = None,  # makes what is to be predicted
     ):
         super().__init__()
+        _check_module("backbone", backbone, type(self).__name__)
         self.backbone, self.neck, self.head, self.loss_fn = backbone, neck, head, loss_fn
         self.memory, self.target_generator = memory, target_generator
         self._last: dict[str, Tensor] = {}
+        self._looked = False  # at targets
         self._check_fit()
 
     def _check_fit(self) -> None:
@@ -138,10 +152,58 @@ class Algorithm(nn.Module):
         if mode == "tensor":
             return self.extract_feat(batch_inputs)
         if mode == "loss":
-            return self.loss(batch_inputs, data_samples)
+            self._check_views(batch_inputs)
+            try:
+                return self.loss(batch_inputs, data_samples)
+            except ValueError as error:
+                if "Expected more than 1 value per channel" not in str(error):
+                    raise
+                raise ValueError(
+                    f"{type(self).__name__}: BatchNorm compares the images of a batch, and there is only one; "
+                    "use a batch_size of 2 or more, and drop_last=True"
+                ) from error
         if mode == "predict":
             return self.predict(batch_inputs, data_samples)
         raise RuntimeError(f'Invalid mode "{mode}".')
+
+    def _check_views(self, views: Sequence[Tensor]) -> None:
+        name = type(self).__name__
+        if isinstance(views, Tensor):
+            raise TypeError(
+                f"{name}: a loss wants a list of views, got one tensor {list(views.shape)}; use [images]"
+            )
+        counts = [len(view) for view in views]
+        if len(set(counts)) > 1:
+            raise ValueError(f"{name}: all views show the same images, got {counts} of them")
+        if counts and counts[0] * world_size() < self.min_images:
+            raise ValueError(
+                f"{name} compares images with each other, and there {'is' if counts[0] == 1 else 'are'} only {counts[0]}; "
+                f"use a batch_size of {self.min_images} or more, and drop_last=True"
+            )
+
+    def check_numbers(
+        self,
+        numbers: Tensor,  # whole numbers, (B,)
+        count: int,  # how many there are, from 0
+        remedy: str,  # what to do about others
+        ignored: int | None = None,  # one number that is allowed besides
+    ) -> None:
+        """Raises ValueError for targets outside 0 to count − 1.
+
+        On a GPU it looks at the first batch alone, since to look is to wait; later ones stop the device."""
+        right = (numbers >= 0) & (numbers < count)
+        if ignored is not None:
+            right |= numbers == ignored
+        message = f"{type(self).__name__}: targets go from 0 to {count - 1}; {remedy}"
+        first = not (self._looked or torch.compiler.is_compiling())
+        self._looked = True
+        if first and not right.all():
+            raise ValueError(message.replace(";", f", got {int(numbers[~right][0])};", 1))
+        if numbers.device.type in ("cpu", "cuda"):  # others have no such test
+            try:
+                torch._assert_async(right.all(), message)
+            except RuntimeError as error:
+                raise ValueError(message) from error
 
     def extract_feat(
         self,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .base import Algorithm
-from ..backbones.pretrained import fit_weights, read_weights
 from ..config import MODELS
+from ..mmselfsup import apply_init_cfg, from_mmselfsup
 
 # %% ../../../nbs/models/algorithms/05_base_model.ipynb #SelfSupDataPreprocessor
 class SelfSupDataPreprocessor(nn.Module):
@@ -48,8 +48,8 @@ class SelfSupDataPreprocessor(nn.Module):
 class BaseModel(Algorithm):
     """MMSelfSup's base of all algorithms: parts as dictionaries (or modules), three modes of `forward`.
 
-    Raises KeyError for an unknown `type`, ValueError for parts that do not fit or another `init_cfg` than
-    Pretrained. The dictionaries are not changed."""
+    Raises KeyError for an unknown `type`, ValueError for parts that do not fit or an `init_cfg` that is not
+    known. The dictionaries are not changed."""
 
     def __init__(
         self,
@@ -59,8 +59,12 @@ class BaseModel(Algorithm):
         target_generator: dict | nn.Module | None = None,  # makes what is to be predicted
         pretrained: str | None = None,  # path of weights
         data_preprocessor: dict | nn.Module | None = None,  # None: SelfSupDataPreprocessor()
-        init_cfg: dict | None = None,  # dict(type="Pretrained", checkpoint=path), or None
+        init_cfg: dict
+        | list
+        | None = None,  # dict(type="Pretrained", checkpoint=path), see `apply_init_cfg`
     ):
+        given = dict(backbone=backbone, neck=neck, head=head, target_generator=target_generator)
+        given |= dict(pretrained=pretrained, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         parts = [backbone, neck, head, target_generator]
         parts = [MODELS.build(part) if isinstance(part, dict) else part for part in parts]
         super().__init__(*parts[:3], target_generator=parts[3])
@@ -74,18 +78,17 @@ class BaseModel(Algorithm):
             data_preprocessor = MODELS.build(kind | (data_preprocessor or {}))
         self.data_preprocessor, self.init_cfg = data_preprocessor, init_cfg
         self.init_weights()
+        if not any(isinstance(part, nn.Module) for part in given.values()):
+            kind = f"{type(self).__module__}.{type(self).__qualname__}"
+            given = {k: v for k, v in given.items() if v is not None}
+            self.build_config = from_mmselfsup({"type": "BaseModel"} | given) | {"type": kind}
 
     def init_weights(self) -> None:
-        "Loads the checkpoint that `init_cfg` names, if it names one."
-        if self.init_cfg is None:
-            return
-        if self.init_cfg.get("type") != "Pretrained":
-            raise ValueError(f"init_cfg: only type='Pretrained' is known, got {self.init_cfg}")
-        weights, name = read_weights(self.init_cfg["checkpoint"]), type(self).__name__
-        whole = weights.keys() <= self.state_dict().keys() and set(weights) - set(
-            self.backbone.state_dict()
-        )
-        fit_weights(self if whole else self.backbone, weights, name)
+        "Begins as `init_cfg` says: weights of a file, or drawn anew."
+        apply_init_cfg(self, self.init_cfg)
+
+    def _check_views(self, views: Any) -> None:
+        "One tensor may be a batch here."
 
     @property
     def with_neck(self) -> bool:

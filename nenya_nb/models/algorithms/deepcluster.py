@@ -255,6 +255,9 @@ class DeepCluster(Algorithm):
         '{"loss": cross-entropy with the clusters, "std": of the features, "accuracy", "nmi"}.'
         if len(views) != 1 or targets is None:
             raise ValueError("DeepCluster wants one view of each image, and the images' numbers")
+        self.check_numbers(
+            targets, len(self.labels), "they are the images' numbers in the data set"
+        )
         features, labels = self.embed(views[0]), self.labels[targets]  # (B, D), (B,)
         logits = self.head(features)  # (B, K)
         self.remember(logits=logits, index=targets)

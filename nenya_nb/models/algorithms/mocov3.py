@@ -57,6 +57,7 @@ class MoCoV3(Algorithm):
     backbone its ResNet settings. Raises ValueError for parts that do not fit, or other than two views."""
 
     views = "asymmetric_views"
+    min_images = 2
 
     def __init__(
         self,

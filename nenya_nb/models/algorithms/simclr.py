@@ -26,6 +26,7 @@ class SimCLR(Algorithm):
     Raises ValueError for parts that do not fit, or another number of views than two."""
 
     views = "two_views"
+    min_images = 2
 
     def __init__(
         self,

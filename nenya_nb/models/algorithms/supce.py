@@ -45,7 +45,11 @@ class SupCE(Algorithm):
         if targets is None:
             raise ValueError("SupCE needs targets, the class of each image")
         features = self.extract_feat(torch.cat(list(views)))  # (V·B, D)
-        logits, targets = self.head(features), targets.repeat(len(views))  # (V·B, K)
+        logits = self.head(features)  # (V·B, K)
+        remedy = "set num_classes to the number of classes, and leave out images without a class"
+        ignored = getattr(self.loss_fn, "ignore_index", None)
+        self.check_numbers(targets, logits.shape[1], remedy, ignored)
+        targets = targets.repeat(len(views))  # (V·B,)
         self.remember(logits=logits, targets=targets)
         accuracy = (logits.detach().argmax(1) == targets).float().mean()
         loss = self.loss_fn(logits, targets)

@@ -27,6 +27,7 @@ class SupCon(Algorithm):
     wanted and missing."""
 
     views = "two_views"
+    min_images = 2
 
     def __init__(
         self,

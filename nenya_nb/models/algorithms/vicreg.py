@@ -102,6 +102,7 @@ class VICReg(Algorithm):
     Raises ValueError for parts that do not fit, or another number of views than two."""
 
     views = "asymmetric_views"
+    min_images = 2
 
     def __init__(
         self,
