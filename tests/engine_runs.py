@@ -107,6 +107,31 @@ def train(loader, seed=0, epochs=2, network=None, **options):
     return network, fit(network, loader, epochs, **settings)
 
 
+def with_batchnorm():
+    network = algorithm(rank())
+    network.backbone.norm = nn.BatchNorm2d(16).double()
+    return network
+
+
+class Watch:
+    "The running mean when an epoch ends, and in the middle of one."
+
+    every_process = True
+
+    def __init__(self):
+        self.seen = {}
+
+    def on_step(self, run):
+        if run.clock.step == 2:
+            self._note(run, "middle")
+
+    def on_epoch_end(self, run):
+        self._note(run, f"epoch {run.clock.epoch}")
+
+    def _note(self, run, when):
+        self.seen[when] = run.algorithm.backbone.norm.running_mean.clone()
+
+
 class Note:
     "Which rows each process got."
 
@@ -141,6 +166,9 @@ def everything(folder):
         answer[f"resumed {data}"] = dict(network.state_dict())
         answer[f"expected {data}"] = dict(expected.state_dict())
         answer[f"states {data}"] = [stopped.state, stopped.step, resumed.state]
+    run = dict(seed=rank(), network=with_batchnorm(), callbacks=[Watch()])
+    network, _ = train(shared_loader("ours"), **run)
+    answer["batchnorm"] = dict(network.state_dict()) | run["callbacks"][0].seen
     network, _ = train(shared_loader("ours"), seed=rank(), accumulate=2, clip=0.5)
     answer["accumulated"] = dict(network.state_dict())
     torch.save(answer, folder / f"{rank()}.pt")

@@ -239,9 +239,9 @@ def errors(folder):
             raise AssertionError(f"no {kind.__name__}")
         assert_nobody_is_left()
     try:
-        train(lr=float("nan"))
+        train(lr=1e300)
     except FloatingPointError as error:
-        assert "The loss is nan at step" in str(error)
+        assert "The loss is" in str(error) and "at step" in str(error)
     else:
         raise AssertionError("nan was trained on")
 

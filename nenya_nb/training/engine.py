@@ -69,7 +69,7 @@ class Engine:
             convert_sync_batchnorm(algorithm)  # the parameters stay the same objects
         if channels_last:
             algorithm.to(memory_format=torch.channels_last)
-        self.model = algorithm
+        self.model = self.algorithm = algorithm
         if compile:
             self.model = torch.compile(
                 algorithm, mode=compile if isinstance(compile, str) else None
@@ -124,6 +124,17 @@ class Engine:
             self.optimizer.step()
         self.optimizer.zero_grad()
         return found
+
+    def share_statistics(self) -> None:
+        """Gives every process the first one's running means and variances, before the network is evaluated or saved.
+
+        Each process has computed its own from its own rows; training does not use them."""
+        if self.processes.count == 1:
+            return
+        for module in self.algorithm.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                for statistic in module.buffers(recurse=False):
+                    broadcast(statistic)
 
     def state_dict(self) -> dict[str, Any]:
         "The scaler's state, if there is one."

@@ -7,10 +7,7 @@ __all__ = ['show_progress', 'fit']
 
 # %% ../../nbs/training/50_loop.ipynb #imports
 import atexit
-import inspect
-import json
 import os
-import platform
 import sys
 import threading
 from collections.abc import Iterable
@@ -30,7 +27,13 @@ from .monitor import Monitor
 from .optim import build_optimizer
 from .processes import Processes
 from .run import Run
-from .tables import write_atomic
+from nenya_nb.training.settings import (
+    check_algorithm,
+    check_launcher,
+    check_numbers,
+    check_together,
+    write_config,
+)
 from .trackers import track
 
 # %% ../../nbs/training/50_loop.ipynb #execute
@@ -117,28 +120,6 @@ def show_progress(
 
     unsubscribe = history.subscribe(on_rows, on_state=on_state)
 
-# %% ../../nbs/training/50_loop.ipynb #write_config
-def _write_config(directory: Path, run: Run, settings: dict[str, Any]) -> None:
-    "`config.json`: arguments, versions and device of a run."
-    config = {
-        "run_id": run.history.run_id,
-        "algorithm": type(run.algorithm).__name__,
-        "data": getattr(getattr(run.loader, "dataset", None), "name", type(run.loader).__name__),
-        "parameters": sum(p.numel() for p in run.algorithm.parameters()),
-        "steps_per_epoch": run.clock.steps_per_epoch,
-        "batch_size": run.history.batch_size,
-        "from_step": run.clock.step,
-        "device": str(run.device),
-        "processes": run.processes.count,
-        "settings": settings,
-        "versions": {
-            "nenya_nb": sys.modules["nenya_nb"].__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
-    write_atomic(directory / "config.json", json.dumps(config, indent=2, default=str) + "\n")
-
 # %% ../../nbs/training/50_loop.ipynb #make_loader
 def _make_loader(
     data: Any,
@@ -153,8 +134,6 @@ def _make_loader(
         recipe = getattr(algorithm, "views", "two_views")
         targets = getattr(algorithm, "targets", "classes")
         more = {} if targets == "classes" else {"targets": targets}
-        if batch_size < accumulate:
-            raise ValueError(f"fit: {batch_size=} cannot be made of {accumulate=} parts.")
         size = batch_size // accumulate
         data = data.loader(batch_size=size, recipe=recipe, device=device, seed=seed, **more)
     elif isinstance(data, torch.utils.data.Dataset) or not (
@@ -171,20 +150,6 @@ def _make_loader(
         )
     return data
 
-# %% ../../nbs/training/50_loop.ipynb #check_algorithm
-def _check_algorithm(algorithm: Any) -> None:
-    "Raises TypeError unless this is a module whose forward takes `mode`."
-    if not isinstance(algorithm, nn.Module):
-        raise TypeError(
-            f"fit: algorithm is a {type(algorithm).__name__}, expected a torch.nn.Module."
-        )
-    parameters = inspect.signature(algorithm.forward).parameters
-    if "mode" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        raise TypeError(
-            f"fit: {type(algorithm).__name__}.forward takes no `mode`; expected an algorithm called as (views, targets, "
-            f'mode="loss"). Wrap a plain network in one, for example SimCLR(network).'
-        )
-
 # %% ../../nbs/training/50_loop.ipynb #fit
 def fit(
     algorithm: nn.Module,  # algorithm(views, targets, mode="loss") → {"loss": 0-d tensor, …}
@@ -198,7 +163,8 @@ def fit(
     weight_decay: float | tuple[float, float] | None = None,  # of weights; (first, last) grows
     layer_decay: float
     | None = None,  # factor on the learning rate from each layer to the one below
-    warmup_epochs: float = 1,  # straight rise of the learning rate, at most a tenth of the run
+    warmup_epochs: float
+    | None = None,  # straight rise of the learning rate; None: one epoch, at most a tenth of the run
     clip: float | None = None,  # largest norm of the gradient, which is logged; None: any
     accumulate: int = 1,  # parts of a step whose gradients add up: less memory
     precision: str | None = None,  # "no", "bf16", "fp16"; None: as the launcher says, else "no"
@@ -233,13 +199,10 @@ def fit(
     `background=True`, errors during training wait in `history.error` and for `history.join()`."""
     given = {k: v for k, v in locals().items() if k not in ("history", "callbacks")}
     settings = {k: v for k, v in given.items() if isinstance(v, int | float | str | tuple | None)}
-    _check_algorithm(algorithm)
-    if min(epochs, batch_size, checkpoint_every, accumulate) < 1:
-        raise ValueError(
-            f"fit: {epochs=}, {batch_size=}, {checkpoint_every=}, {accumulate=}; each must be at least 1."
-        )
-    if resume and checkpoint_dir is None:
-        raise ValueError("fit: resume=True needs the checkpoint_dir of the run to continue.")
+    check_algorithm(algorithm)
+    check_numbers(**given)
+    check_together(**given)
+    check_launcher()
     history = History() if history is None else history
     history.check_free("fit")
     directory = Path(checkpoint_dir) if checkpoint_dir is not None else None
@@ -260,7 +223,10 @@ def fit(
     how |= dict(compile=compile, channels_last=channels_last, sync_batchnorm=sync_batchnorm)
     engine = Engine(algorithm, optimizer, processes, **how)
     clock = Clock(steps_per_epoch=len(loader) // accumulate, epochs=epochs)
-    warmup_steps = min(round(warmup_epochs * clock.steps_per_epoch), clock.total_steps // 10)
+    if warmup_epochs is None:
+        warmup_steps = min(clock.steps_per_epoch, clock.total_steps // 10)
+    else:
+        warmup_steps = round(warmup_epochs * clock.steps_per_epoch)
     where = dict(directory=directory, checkpoint_every=checkpoint_every)
     where |= dict(keep=keep_checkpoints, keep_best=keep_best)
     run = Run(
@@ -275,7 +241,7 @@ def fit(
         if path := processes.share(found):
             run.restore(path)
         if directory and run.main:
-            _write_config(directory, run, settings)
+            write_config(run, settings | {"seed": seed})
         if log_with is not None and run.main:
             track(history, log_with, directory or Path("runs"), settings)
         run.call("on_start")  # in the caller's thread: a widget appears below the right cell

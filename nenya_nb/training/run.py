@@ -7,6 +7,7 @@ __all__ = ['loss_of', 'Run']
 
 # %% ../../nbs/training/45_run.ipynb #imports
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ class Run:
         self.directory, self.checkpoint_every = directory, checkpoint_every
         self.keep, self.keep_best = keep, keep_best
         self._saved_step: int | None = None
+        self._warned = False  # that `keep_best` was not measured
         self._images, self._since = 0, time.perf_counter()
         self._stop, self._lr_scale = False, 1.0  # what all processes have agreed on
         self._next_look, self._looked = 0, (clock.step, self._since)  # when they agree again
@@ -160,6 +162,7 @@ class Run:
                 if not self.may_go_on():
                     break
             if clock.step % epoch_length == 0:
+                self.engine.share_statistics()
                 self.call_apart("on_epoch_end")
                 if clock.epoch % self.checkpoint_every == 0:
                     self.save()
@@ -214,6 +217,7 @@ class Run:
 
     def save(self) -> None:
         "Writes a checkpoint of this moment and the curves so far, if the run has a directory and this one is not there yet."
+        self.engine.share_statistics()
         if self.directory is None or self._saved_step == self.clock.step:
             return
         if self.main:
@@ -227,6 +231,7 @@ class Run:
             self.history.event("checkpoint", f"step {self.clock.step}{note}")
             state = {
                 "optimizer": self.optimizer.state_dict(),
+                "optimizer_type": type(self.optimizer).__name__,
                 "engine": self.engine.state_dict(),
                 "clock": {"step": self.clock.step, "steps_per_epoch": self.clock.steps_per_epoch},
                 "processes": processes,
@@ -242,6 +247,13 @@ class Run:
         "The metric that decides which checkpoint is best: its mean since the last checkpoint, if it was measured."
         columns = self.history.columns()
         if self.keep_best not in columns:
+            if self.keep_best and not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"fit: keep_best={self.keep_best!r}, but no such metric was logged so far, only "
+                    f"{', '.join(sorted(columns))}; the best checkpoint cannot be known without it.",
+                    stacklevel=2,
+                )
             return {}
         steps, values = columns[self.keep_best]
         values = values[steps > (self._saved_step or -1)]
@@ -260,6 +272,12 @@ class Run:
             raise ValueError(
                 f"fit: {path.name} was saved with {state['clock']['steps_per_epoch']} steps per epoch, this data gives "
                 f"{self.clock.steps_per_epoch}; resume with the same data and batch_size, or start in a new directory."
+            )
+        kind, saved_kind = type(self.optimizer).__name__, state.get("optimizer_type")
+        if saved_kind not in (kind, None):
+            raise ValueError(
+                f"fit: {path.name} was saved with {saved_kind}, this run has {kind}, which cannot read its memory; resume "
+                f"with the same optimizer, or start in a new directory."
             )
         settings = [
             {k: v for k, v in group.items() if k != "params"}
