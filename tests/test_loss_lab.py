@@ -14,7 +14,7 @@ from torch import nn
 pytest.importorskip("anywidget")
 import traitlets  # noqa: E402
 
-from nenya_nb.data import load_dataset  # noqa: E402
+from nenya_nb.data import ImageDataset, ImageStore, load_dataset  # noqa: E402
 from nenya_nb.models.algorithms.barlow_twins import BarlowTwins  # noqa: E402
 from nenya_nb.models.algorithms.byol import BYOL  # noqa: E402
 from nenya_nb.models.algorithms.dino import DINO, DINOLoss  # noqa: E402
@@ -35,7 +35,7 @@ from nenya_nb.models.necks import NonLinearNeck  # noqa: E402
 from nenya_nb.training import fit  # noqa: E402
 from nenya_nb.widgets import base  # noqa: E402
 from nenya_nb.widgets.loss_frames import listen, make_frame  # noqa: E402
-from nenya_nb.widgets.loss_lab import LossLab  # noqa: E402
+from nenya_nb.widgets.loss_lab import LossLab, fixed_batch  # noqa: E402
 from nenya_nb.widgets.loss_numbers import loss_numbers, shadow_parts, sinkhorn_codes  # noqa: E402
 from nenya_nb.widgets.loss_pictures import moment_parts, shadow_density  # noqa: E402
 
@@ -272,6 +272,72 @@ def test_callback_keeps_one_frame_an_epoch(dataset):
     with pytest.raises(traitlets.TraitError, match="there are 3"):
         lab.frame = 3
     assert len(lab.page_state()["frames"]) == 3
+
+
+def train(algorithm, dataset, lab, epochs=2, **options):
+    return fit(algorithm, dataset, epochs=epochs, batch_size=32, lr=1e-3, callbacks=[lab],
+               device="cpu", **options)  # fmt: skip
+
+
+def test_another_training_begins_anew_and_a_resumed_one_goes_on(dataset, tmp_path):
+    lab, other = LossLab(count=8), load_dataset("shapes", count=64, size=16, seed=1)
+    train(make("SimCLR"), dataset, lab)
+    train(make("BarlowTwins"), other, lab, checkpoint_dir=tmp_path)
+    assert lab.times == [0, 1, 2] and lab.frame == 2 and lab.data["kind"] == "correlation"
+    assert len(lab.page_state()["frames"]) == 3
+    with torch.random.fork_rng():
+        pictures = fixed_batch(other, make("BarlowTwins"), 8)["pictures"]
+    assert lab.pictures["data"] == pictures.numpy().tobytes(), "of the second training's data"
+    train(make("BarlowTwins"), other, lab, 3, checkpoint_dir=tmp_path, resume=True)
+    assert lab.times == [0, 1, 2, 3] and lab.frame == 3
+    late = LossLab(count=8)
+    train(make("BarlowTwins"), other, late, 4, checkpoint_dir=tmp_path, resume=True)
+    assert late.times == [3, 4]
+
+
+# --- images of every kind ---------------------------------------------------------------------------------------------
+
+
+def test_fields_are_seen_as_in_training():
+    fields = torch.randn(40, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 4 + 10
+    dataset = ImageDataset(fields)
+    batch = fixed_batch(dataset, make("SimCLR"), 8)
+    rows = torch.linspace(0, 39, 8).long()
+    wanted = dataset.recipe("two_views")(fields[rows], torch.Generator().manual_seed(0))
+    assert all(torch.equal(a, b) for a, b in zip(batch["views"], wanted, strict=True))
+    trained = next(iter(dataset.loader(8)))[0][0]
+    assert 0.5 < batch["views"][0].std() / trained.std() < 2
+    assert batch["pictures"].unique().numel() > 100, "stretched, not black and white"
+
+
+class Disk(ImageStore):
+    def __init__(self, images):
+        super().__init__(images.shape, images.dtype)
+        self.images, self.asked = images, []
+
+    def read(self, rows):
+        self.asked += rows
+        return self.images[rows]
+
+
+def test_of_images_on_disk_only_the_batch_is_read(dataset):
+    about = dict(mean=dataset.mean, std=dataset.std, style=dataset.style)
+    disk = ImageDataset(Disk(dataset.images), dataset.targets, **about)
+    disk.images.asked.clear()
+    lab, same = LossLab(make("SimCLR"), disk, count=8), LossLab(make("SimCLR"), dataset, count=8)
+    assert len(disk.images.asked) == 8
+    assert lab.numbers == same.numbers and lab.pictures == same.pictures
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+@pytest.mark.parametrize("floats", [False, True])
+def test_any_number_of_channels(floats, channels):
+    images = torch.randint(0, 256, (12, channels, 16, 16), dtype=torch.uint8)
+    data = ImageDataset(images.float() / 255 if floats else images, style="natural")
+    algorithm = make("SimCLR")
+    algorithm.backbone[0] = nn.Conv2d(channels, 8, 3, 2)
+    lab = LossLab(algorithm, data, count=8)
+    assert math.isfinite(lab.numbers["loss"]) and lab.pictures["shape"] == [8, 16, 16, 1]
 
 
 # --- traits, errors, pages --------------------------------------------------------------------------------------------

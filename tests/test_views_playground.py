@@ -14,13 +14,19 @@ import traitlets  # noqa: E402
 
 from nenya_nb.data import (  # noqa: E402
     CenterCrop,
+    ColorJitter,
     Compose,
+    Demean,
     GaussianBlur,
+    ImageDataset,
+    ImageStore,
     MultiView,
     Normalize,
     RandomHorizontalFlip,
+    RandomNoise,
     RandomResizedCrop,
     RandomRotation,
+    RandomVerticalFlip,
     load_dataset,
     recipes,
 )
@@ -109,6 +115,8 @@ def test_derived_settings_follow():
     assert "GaussianBlur.kernel_size" not in blur.knobs
     assert arguments(RandomRotation(15))["degrees"] == 15
     assert arguments(RandomRotation((-5, 15)))["degrees"] == (-5, 15)
+    nothing = arguments(ColorJitter(0.4))
+    assert nothing == {"brightness": 0.4, "contrast": 0, "saturation": 0, "hue": 0, "p": 1.0}
 
 
 def test_equal_views_are_one_kind_and_different_ones_are_not(dataset):
@@ -206,6 +214,20 @@ def test_every_knob_gives_the_views_of_a_fresh_draw(recipe, dataset):
             ), key
 
 
+def test_memory_of_steps_has_a_limit_and_changes_no_view(dataset):
+    images, views = dataset.images[:4].float() / 255, dataset.recipe("multi_crop")
+    drawn, none = Drawn(300_000), Drawn(0)
+    for seed in (0, 0, 1):
+        fresh = draw_views(views, images, seed)
+        for memory in (drawn, none):
+            again = draw_views(views, images, seed, memory)
+            assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(again, fresh, strict=True))
+        held = {
+            id(x): x for i, _, seen, _ in drawn.values() for x in (i, *(v.tensor for v in seen))
+        }
+        assert 100_000 < sum(x.nbytes for x in held.values()) <= 300_000 and not none
+
+
 def test_a_result_that_was_written_into_is_computed_again(dataset):
     from torchvision.transforms import v2
 
@@ -228,6 +250,7 @@ def test_a_result_that_was_written_into_is_computed_again(dataset):
     [
         MultiView([RandomResizedCrop(48, scale=(0.3, 0.8))]),
         MultiView([Compose([RandomHorizontalFlip(1.0), RandomResizedCrop(48, scale=(0.3, 0.8))])]),
+        MultiView([Compose([RandomVerticalFlip(1.0), RandomResizedCrop(48, scale=(0.3, 0.8))])]),
         MultiView([Compose([RandomResizedCrop(48, scale=(0.3, 0.8)), RandomHorizontalFlip(0.5)])]),
         MultiView(
             [Compose([RandomRotation(40, "border"), RandomResizedCrop(48, scale=(0.2, 0.3))])]
@@ -260,6 +283,75 @@ def test_rotations_and_patches_know_where_they_come_from(dataset):
             assert seen.field.shape == (3, 2, 3) and seen.mean == dataset.mean
     unknown = draw_views(Compose([CenterCrop(16)]), images)[0]
     assert unknown.field is None
+
+
+def test_noise_and_a_mean_taken_away_move_no_pixel():
+    recipe = Compose([RandomVerticalFlip(0.5), RandomNoise(0.1), Demean()])
+    assert draw_views(recipe, torch.rand(3, 1, 8, 8))[0].field is not None
+
+
+# --- images of every kind ---------------------------------------------------------------------------------------------
+
+
+class Disk(ImageStore):
+    def __init__(self, images):
+        super().__init__(images.shape, images.dtype)
+        self.images, self.asked = images, []
+
+    def read(self, rows):
+        self.asked += rows
+        return self.images[rows]
+
+
+def test_of_images_on_disk_only_the_shown_are_read(dataset):
+    disk = ImageDataset(Disk(dataset.images), mean=dataset.mean, std=dataset.std, style="natural")
+    disk.images.asked.clear()
+    playground = ViewsPlayground(disk, index=[3, 40])
+    assert disk.images.asked == [3, 40]
+    same = ViewsPlayground(dataset, index=[3, 40])
+    assert playground.drawn["views"] == same.drawn["views"] and playground.images == same.images
+    assert len(ViewsPlayground(disk)._images) == 8
+
+
+def test_pictures_of_fields_are_stretched_and_their_views_stay_true():
+    fields = torch.randn(12, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 4
+    dataset = ImageDataset(fields)
+    playground = ViewsPlayground(dataset, index=list(range(4)))
+    for packed in (playground.images, playground.drawn["views"][0]["pixels"]):
+        pixels = np.frombuffer(packed["data"], np.uint8)
+        assert np.isin(pixels, (0, 255)).mean() < 0.1 and len(np.unique(pixels)) > 100
+    fresh = draw_views(dataset.recipe("two_views"), fields[:4])
+    views = playground.views
+    assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(views, fresh, strict=True))
+    assert all(view.field is not None for view in views) and playground.figure() is not None
+    jitter = playground._found.knobs["RandomJitterCrop.jitter"]
+    assert jitter.high < 0.5 and jitter.unit == ""
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+@pytest.mark.parametrize("kind", ["bytes", "floats", "fields"])
+def test_any_number_of_channels(kind, channels):
+    images = torch.randint(0, 256, (6, channels, 24, 24), dtype=torch.uint8)
+    if kind != "bytes":
+        images = images.float() / 255
+    style = "fields" if kind == "fields" else "natural"
+    playground = ViewsPlayground(ImageDataset(images, style=style))
+    assert "two_views" in playground.recipes and not playground.problem
+    assert playground.images["shape"] == [6, 24, 24, 1] and playground.figure() is not None
+    assert playground.views[0].tensor.shape == (6, channels, 24, 24)
+    assert playground.page_state()["states"]["knobs"]
+    if style == "natural" and channels > 1:
+        playground.knobs = {"ColorJitter.hue": 0.1}
+        assert f"hue needs 1 or 3 channels, not {channels}" in playground.problem
+        playground.reset()
+        assert not playground.problem
+
+
+def test_a_tensor_needs_a_transform_and_says_so():
+    images = torch.rand(4, 3, 16, 16)
+    with pytest.raises(ValueError, match="'two_views' is a name.*the transform itself"):
+        ViewsPlayground(images)
+    assert ViewsPlayground(images, ColorJitter(0.4)).views[0].tensor.shape == images.shape
 
 
 # --- the widget -------------------------------------------------------------------------------------------------------

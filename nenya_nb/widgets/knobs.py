@@ -38,6 +38,7 @@ _FACTS = {  # setting: label, low, high, step, unit, what it does
     "TargetBlocks.scale": ("Area of a block", 0.02, 0.5, 0.01, "", "Share of the image in one block, from and to."),
     "cell_size": ("Cell", 4, 128, 1, "px", "Side of one cell of the 3 x 3 grid."),
     "jitter": ("Jitter", 0, 64, 1, "px", "How far a patch may lie from its place."),
+    "RandomJitterCrop.jitter": ("Jitter", 0, 0.45, 0.01, "", "How far off the centre the crop may lie, a share of the sides."),
 }  # fmt: skip
 _CHOICES = {"interpolation": ["bilinear", "bicubic"], "padding": ["zeros", "border", "reflection"]}
 

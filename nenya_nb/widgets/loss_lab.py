@@ -20,6 +20,7 @@ from .loss_frames import make_frame
 from .loss_numbers import LossFrame, loss_numbers
 from .loss_pictures import draw_frame
 from .pixels import pack_array, to_pixels
+from .same_luck import fitting, some_images
 
 # %% ../../nbs/widgets/60_loss_lab.ipynb #fixed_batch
 def fixed_batch(
@@ -50,11 +51,11 @@ def fixed_batch(
             "or batch=(views, targets)."
         )
     rows = torch.linspace(0, len(dataset.images) - 1, min(count, len(dataset.images))).long()
-    recipe = (
-        recipe if callable(recipe) else dataset.recipe(getattr(algorithm, "views", "two_views"))
-    )
-    images = dataset.images[rows].float() / 255
-    views = recipe(images.cpu(), torch.Generator().manual_seed(seed))
+    images = some_images(dataset.images, rows)
+    if not callable(recipe):
+        recipe = dataset.recipe(getattr(algorithm, "views", "two_views"))
+        recipe = fitting(recipe, images.shape[1])
+    views = recipe(images, torch.Generator().manual_seed(seed))
     classes = getattr(dataset, "targets", None)
     classes = None if classes is None else classes[rows]
     index = getattr(algorithm, "targets", "classes") == "index"
@@ -68,7 +69,7 @@ def fixed_batch(
         "targets": rows if index else classes,
         "classes": classes,
         "names": list(getattr(dataset, "classes", [])),
-        "pictures": to_pixels(small),
+        "pictures": to_pixels(small, span=None),
     }
 
 # %% ../../nbs/widgets/60_loss_lab.ipynb #LossLab
@@ -87,8 +88,8 @@ _SETTINGS = {  # of each kind: the traits that matter
 class LossLab(Widget):
     """What the loss of an algorithm sees of one batch, with its settings as sliders: `LossLab(algorithm, dataset)`.
 
-    As a callback of `fit` it looks at the same batch after each epoch. The algorithm is copied before it is asked, and so never
-    changed. Raises ValueError for a loss of an unknown kind; traitlets.TraitError for settings out of range."""
+    As a callback of `fit` it looks at the same batch after each epoch; a new training begins anew, a resumed one goes on. The
+    algorithm is copied before it is asked, and so never changed. Raises ValueError for a loss of an unknown kind; traitlets.TraitError for settings out of range."""
 
     script: ClassVar[str] = "loss_lab"
     page_height: ClassVar[int] = 820
@@ -134,6 +135,7 @@ class LossLab(Widget):
                 "LossLab needs something to look at: LossLab(algorithm, dataset), or batch=(views, targets)."
             )
         self._source = batch if batch is not None else data
+        self._follows = self._source is None  # looks at the data of whoever trains
         self._count, self._every, self._train, self._seed = count, every, train, seed
         self._batch: dict[str, Any] | None = None
         self._kept: list[LossFrame] = []
@@ -251,9 +253,16 @@ class LossLab(Widget):
         "Called by `fit`: looks at the algorithm before its first step. Does nothing when several processes train together."
         if world_size() > 1:
             return
-        if self._source is None:
-            self._source = run.loader
-        self.look(run.algorithm, run.clock.epoch)
+        kept = sum(at < run.clock.epoch for at in self.times)  # later ones are of another training
+        with self.hold_sync():
+            self._kept, self.times, self.frame = (
+                self._kept[:kept],
+                self.times[:kept],
+                max(kept - 1, 0),
+            )
+            if not kept:
+                self._source, self._batch = run.loader if self._follows else self._source, None
+            self.look(run.algorithm, run.clock.epoch)
         self._appear()
 
     def on_epoch_end(self, run: Any) -> None:

@@ -56,8 +56,8 @@ def arguments(
             known = without
         elif is_pair(known[name]):
             low, high = known[name]
-            for single in (low, high - 1, high) if low != high else (low,):
-                if single > 0 and _gives(transform, known | {name: single}, name):
+            for single in (low, high - 1, high):
+                if single >= 0 and _gives(transform, known | {name: single}, name):
                     known = known | {name: round(single, 12)}
                     break
     return known

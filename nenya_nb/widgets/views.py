@@ -18,36 +18,14 @@ from torch import Tensor
 from ..core import unknown_name
 from .base import Widget
 from .knobs import RecipeKnobs
-from .pixels import pack_array, to_pixels
+from .pixels import pack_array, to_pixels, value_range
 from .recipe_code import recipe_code
-from .same_luck import Drawn, Seen, draw_views, mask_codes
+from .same_luck import Drawn, Seen, draw_views, fitting, mask_codes, some_images
+from .view_pages import TileBank, positions
 
-# %% ../../nbs/widgets/50_views.ipynb #positions
+# %% ../../nbs/widgets/50_views.ipynb #ViewsPlayground
 _RECIPES = ("one_view", "two_views", "asymmetric_views", "multi_crop", "masked_view", "block_masked_view", "target_blocks_view", "masked_multi_crop", "rotations", "patch_pairs", "cluster_view")  # fmt: skip
 _YOURS = "your recipe"
-
-
-def _positions(knob: Any, value: Any, allowed: list[int], count: int = 5) -> list[Any]:
-    "A few values of a knob for a page, the one it has now among them."
-    if knob.kind == "switch":
-        return [False, True]
-    if knob.choices:
-        return list(knob.choices)
-    if knob.kind == "whole":
-        at = allowed.index(value) if value in allowed else 0
-        spread = {round(i * (len(allowed) - 1) / (count - 1)) for i in range(count)}
-        return [allowed[i] for i in sorted({at, *spread})]
-    if knob.kind == "count":
-        return sorted({1, 2, 4, 8, value} & {*allowed})
-    spread = [knob.low + i * (knob.high - knob.low) / (count - 1) for i in range(count)]
-    spread = [round(round(x / knob.step) * knob.step, 6) for x in spread]
-    if knob.kind == "range":
-        low, high = value
-        pairs = {(x, max(x, high)) for x in spread[:-1]} | {
-            (min(low, x), x) for x in spread[1:-1:2]
-        }
-        return sorted([x, y] for x, y in pairs | {tuple(value)} if x > 0 or knob.low <= 0)
-    return sorted({*spread, value})
 
 
 class ViewsPlayground(Widget):
@@ -73,7 +51,7 @@ class ViewsPlayground(Widget):
 
     def __init__(
         self,
-        images: Any,  # a data set with `images` and `recipe`, or a tensor (B, C, H, W), bytes or 0 to 1
+        images: Any,  # a data set with `images` and `recipe`, or a tensor (B, C, H, W) and a transform
         recipe: str | dict | Callable = "two_views",  # a name, a name with options, or a transform
         index: Any = None,  # rows of the data set; None: 8 spread evenly
         recipes: dict[str, Callable] | None = None,  # more to choose from, by name
@@ -81,29 +59,33 @@ class ViewsPlayground(Widget):
     ):
         self.dataset = None if isinstance(images, Tensor) else images
         pixels = images if self.dataset is None else getattr(images, "images", None)
-        if not isinstance(pixels, Tensor) or pixels.ndim != 4 or not len(pixels):
+        shape = getattr(pixels, "shape", None)
+        if shape is None or len(shape) != 4 or not shape[0]:
             raise ValueError(
-                f"ViewsPlayground: images are {getattr(pixels, 'shape', type(images).__name__)}; expected a data set with `images`, "
-                "or a tensor (B, C, H, W) of bytes or of floats from 0 to 1."
+                f"ViewsPlayground: images are {shape or type(images).__name__}; expected a data set with `images`, "
+                "or a tensor (B, C, H, W) of bytes or floats."
             )
         if index is None:
-            index = torch.linspace(0, len(pixels) - 1, min(8, len(pixels))).long()
-        pixels = pixels[index].cpu()
-        self._images = pixels.float() / (255 if pixels.dtype == torch.uint8 else 1)
+            index = torch.linspace(0, shape[0] - 1, min(8, shape[0])).long()
+        self._images = some_images(pixels, index)
+        self._span = value_range(self._images)  # drawn black and white
         self._known: dict[str, Callable] = self._named_recipes(recipes or {})
         chosen = recipe
         if not isinstance(recipe, str):
             chosen = recipe.get("type", _YOURS) if isinstance(recipe, dict) else _YOURS
             self._known[chosen] = self._asked(recipe) if isinstance(recipe, dict) else recipe
+        elif not self._known:
+            draw_views(self._asked(recipe), self._images[:1])  # raises and says why
         names = getattr(self.dataset, "classes", None)
         labels = [names[int(i)] for i in self.dataset.targets[index]] if names else []
         self._serial, self._steps, self._packed = 0, Drawn(), {}
-        super().__init__(
-            images=pack_array(to_pixels(self._images)), labels=labels, recipes=list(self._known)
-        )
+        super().__init__(images=self._sources(), labels=labels, recipes=list(self._known))
         self.recipe = chosen
         for name, value in traits.items():
             setattr(self, name, value)
+
+    def _sources(self, rows: slice = slice(None)) -> dict[str, Any]:
+        return pack_array(to_pixels(self._images[rows], span=self._span))
 
     def _asked(self, recipe: str | dict) -> Callable:
         if not hasattr(self.dataset, "recipe"):
@@ -111,14 +93,14 @@ class ViewsPlayground(Widget):
                 f"ViewsPlayground: recipe {recipe!r} is a name, and only a data set knows what suits its images; "
                 "give a data set of ours, or the transform itself."
             )
-        return self.dataset.recipe(recipe)
+        return fitting(self.dataset.recipe(recipe), self._images.shape[1])
 
     def _named_recipes(self, more: dict[str, Callable]) -> dict[str, Callable]:
         "The recipes that work for these images."
         found = dict(more)
         for name in _RECIPES if hasattr(self.dataset, "recipe") else ():
             try:
-                recipe = self.dataset.recipe(name)
+                recipe = self._asked(name)
                 draw_views(recipe, self._images[:1])
                 found[name] = recipe
             except (ValueError, RuntimeError):  # as for rotations of images that are not square
@@ -168,7 +150,8 @@ class ViewsPlayground(Widget):
         self._serial += 1
         # a view that was not drawn anew is not packed anew
         self._packed = {
-            id(view): self._packed.get(id(view)) or (view, _pack_view(view)) for view in views
+            id(view): self._packed.get(id(view)) or (view, _pack_view(view, self._span))
+            for view in views
         }
         packed = [self._packed[id(view)][1] for view in views]
         took = 1000 * (time.perf_counter() - started)
@@ -228,7 +211,7 @@ class ViewsPlayground(Widget):
         for key, knob in self._found.knobs.items():
             if knob.name in ("size", "interpolation", "padding"):
                 continue  # a page shows what matters most
-            for value in _positions(knob, self.knobs[key], allowed.get(key, [])):
+            for value in positions(knob, self.knobs[key], allowed.get(key, [])):
                 try:
                     recipe = self._found.build(self.knobs | {key: value})
                     made.append(draw_views(recipe, self._images, self.seed, steps))
@@ -236,17 +219,22 @@ class ViewsPlayground(Widget):
                 except (ValueError, RuntimeError, TypeError):
                     continue  # this position does not fit the others
         few = slice(0, min(4, len(self._images)))
-        while (bank := _TileBank(few, made)).size > 2_500_000 and few.stop > 1:
+        while (bank := self._tiles(made, few)).size > 2_500_000 and few.stop > 1:
             few = slice(0, few.stop - 1)  # fewer images on a page of bytes
         knobs = {key: entries for key, entries in knobs.items() if len(entries) > 1}
         states = {"start": 0, "draws": [*range(5)], "seeds": seeds, "knobs": knobs, **bank.pack()}
-        sources = {"images": pack_array(to_pixels(self._images[few])), "labels": self.labels[few]}
+        sources = {"images": self._sources(few), "labels": self.labels[few]}
         shown = {"focus": min(self.focus, few.stop - 1), "recipes": [self.recipe], "drawn": {}}
         return state | sources | shown | {"states": states}
 
+    def _tiles(self, made: list[list[Seen]], rows: slice) -> TileBank:
+        return TileBank([[_pack_view(seen, self._span, rows) for seen in views] for views in made])
+
     def figure(self):
         "Up to four images, their views beside them and the outlines of the views on them, as a matplotlib Figure."
-        return _draw_still(self._images, self.views, self.labels) if self.recipe else None
+        return (
+            _draw_still(self._images, self.views, self.labels, self._span) if self.recipe else None
+        )
 
     def __repr__(self) -> str:
         shapes = " ".join(f"{'×'.join(map(str, view.tensor.shape[1:]))}" for view in self.views)
@@ -254,7 +242,10 @@ class ViewsPlayground(Widget):
         return f"ViewsPlayground({self.recipe!r}, {len(self._images)} images → {shapes}{'; ' if changed else ''}{', '.join(changed)})"
 
 # %% ../../nbs/widgets/50_views.ipynb #pack_view
-def _pack_view(seen: Seen, rows: slice = slice(None)) -> dict[str, Any]:
+_Span = tuple[float, float]
+
+
+def _pack_view(seen: Seen, span: _Span, rows: slice = slice(None)) -> dict[str, Any]:
     "One view of all images as the front end gets it."
     field = {} if seen.field is None else pack_array(seen.field[rows])
     if seen.tensor.dtype == torch.bool:
@@ -262,48 +253,15 @@ def _pack_view(seen: Seen, rows: slice = slice(None)) -> dict[str, Any]:
         return {"kind": "mask", "of": seen.of, "pixels": pack_array(codes), "field": field}
     return {
         "kind": "image",
-        "pixels": pack_array(to_pixels(seen.tensor[rows], seen.mean, seen.std)),
+        "pixels": pack_array(to_pixels(seen.tensor[rows], seen.mean, seen.std, span)),
         "field": field,
     }
-
-
-class _TileBank:
-    "Views of many settings; every tile (one view of one image) is kept once."
-
-    def __init__(self, rows: slice, made: list[list[Seen]]):
-        self.rows, self.banks, self.places, self.sets, self.size = rows, {}, {}, [], 0
-        for views in made:
-            self.sets.append([self._add(_pack_view(seen, rows)) for seen in views])
-
-    def _add(self, packed: dict[str, Any]) -> dict[str, Any]:
-        (B, *shape), data, index = packed["pixels"]["shape"], packed["pixels"]["data"], []
-        name = "x".join(map(str, shape))
-        tiles, length = self.banks.setdefault(name, []), len(data) // B
-        for i in range(B):
-            tile = data[i * length : (i + 1) * length]
-            index.append(self.places.setdefault((name, tile), len(tiles)))
-            if index[-1] == len(tiles):
-                tiles.append(tile)
-                self.size += length
-        kept = {key: value for key, value in packed.items() if key != "pixels"}
-        return kept | {"bank": name, "index": index}
-
-    def pack(self) -> dict[str, Any]:
-        banks = {
-            name: {
-                "dtype": "uint8",
-                "shape": [len(tiles), *map(int, name.split("x"))],
-                "data": b"".join(tiles),
-            }
-            for name, tiles in self.banks.items()
-        }
-        return {"banks": banks, "sets": self.sets}
 
 
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito
 
 
-def _draw_still(images: Tensor, views: list[Seen], labels: list[str]):
+def _draw_still(images: Tensor, views: list[Seen], labels: list[str], span: _Span):
     from matplotlib.figure import Figure
 
     columns = len(views) + 1
@@ -312,14 +270,14 @@ def _draw_still(images: Tensor, views: list[Seen], labels: list[str]):
     corners = torch.tensor([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1], [0, 0, 1]]).float()
     axes = figure.subplots(rows, columns, squeeze=False)
     for i, row in enumerate(axes):
-        pixels = to_pixels(images[i])[0]
+        pixels = to_pixels(images[i], span=span)[0]
         (H, W), grey = pixels.shape[:2], "gray" if pixels.shape[2] == 1 else None
-        row[0].imshow(pixels, cmap=grey)
+        row[0].imshow(pixels, cmap=grey, vmin=0, vmax=255)
         row[0].set_title(labels[i] if labels else f"image {i}", fontsize=7, parse_math=False)
         for v, (seen, ax) in enumerate(zip(views, row[1:], strict=True)):
             colour, shown = _COLOURS[v % len(_COLOURS)], views[seen.of or 0]
             if seen.tensor.dtype == torch.bool:
-                picture = to_pixels(shown.tensor[i], shown.mean, shown.std)[0]
+                picture = to_pixels(shown.tensor[i], shown.mean, shown.std, span)[0]
                 times = picture.shape[0] / seen.tensor.shape[-2]
                 hidden = (
                     (mask_codes(seen.tensor)[i] > 0)
@@ -330,11 +288,11 @@ def _draw_still(images: Tensor, views: list[Seen], labels: list[str]):
                     hidden[: picture.shape[0], : picture.shape[1], None], 128, picture
                 )
             else:
-                picture = to_pixels(seen.tensor[i], seen.mean, seen.std)[0]
+                picture = to_pixels(seen.tensor[i], seen.mean, seen.std, span)[0]
                 if seen.field is not None and len(views) <= 10:
                     x, y = (seen.field[i] @ corners.T).numpy()
                     row[0].plot(x * W - 0.5, y * H - 0.5, color=colour, lw=1, clip_on=True)
-            ax.imshow(picture, cmap=grey)
+            ax.imshow(picture, cmap=grey, vmin=0, vmax=255)
             if i == 0:
                 mask = seen.tensor.dtype == torch.bool
                 ax.set_title(
