@@ -317,6 +317,15 @@ def test_recipe_and_loader_fit_the_images(digits):
     assert loader.dataset is digits[0] and loader.seed == 4
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+@pytest.mark.parametrize("style", ["natural", "shapes", "digits"])
+def test_views_of_any_number_of_channels(channels, style):
+    images = torch.randint(256, (6, channels, 16, 16), dtype=torch.uint8)
+    data = ImageDataset(images, torch.arange(6), style=style)
+    (first, second), _ = next(iter(data.loader(batch_size=6)))
+    assert first.shape == second.shape == (6, channels, 16, 16) and not torch.equal(first, second)
+
+
 def test_recipe_takes_options_and_loader_row_numbers(digits):
     crops = digits[0].recipe({"type": "multi_crop", "num_local": 3, "local_size": 12})
     assert crops.get_output_shape([5, 3, 32, 32]) == [[5, 3, 32, 32]] * 2 + [[5, 3, 12, 12]] * 3

@@ -25,15 +25,16 @@ from .transforms import Compose, RandomHorizontalFlip
 _Strength = float | Sequence[float]
 
 
-def _jitter(strength: _Strength) -> list[float]:
-    "One strength or four → brightness, contrast, saturation, hue; an empty list for no change."
+def _jitter(strength: _Strength, channels: int) -> list[float]:
+    "One strength or four → brightness, contrast, saturation, hue (only where there are colours); an empty list for no change."
     if isinstance(strength, int | float):
-        return [0.8 * strength] * 3 + [0.2 * strength] if strength else []
+        strength = [0.8 * strength] * 3 + [0.2 * strength]
     if len(strength) != 4:
         raise ValueError(
             f"strength is {strength}; expected one number, or four: brightness, contrast, saturation, hue."
         )
-    return list(strength) if any(strength) else []
+    *others, hue = strength
+    return [*others, hue if channels in (1, 3) else 0.0] if any(strength) else []
 
 # %% ../../nbs/data/40_views.ipynb #natural_view
 def natural_view(
@@ -49,7 +50,7 @@ def natural_view(
     """A random view of a photograph: crop, flip, colour jitter, grey, blur.
 
     As SimCLR (Chen 2020, arXiv:2002.05709) and MoCo v2 (Chen 2020, arXiv:2003.04297)."""
-    jitter = _jitter(strength)
+    jitter = _jitter(strength, len(mean))
     if blur is None:
         large = (size if isinstance(size, int) else min(size)) >= 64
         blur = 0.5 if large and jitter else 0.0
@@ -75,7 +76,7 @@ def digits_view(
     rotation: float = 15.0,  # largest turn in degrees
 ) -> Compose:
     "A random view of writing: a mild crop, a small turn, brightness and contrast. No flip: it makes other signs."
-    jitter = _jitter(strength)[:2]
+    jitter = _jitter(strength, len(mean))[:2]
     return Compose(
         [
             RandomResizedCrop(size, scale=scale),
@@ -95,7 +96,7 @@ def shapes_view(
     rotation: float = 0.0,  # largest turn in degrees
 ) -> Compose:
     "A random view of a coloured shape: a mild crop, and every colour made worthless as a clue. No flip."
-    jitter = _jitter(strength)
+    jitter = _jitter(strength, len(mean))
     worthless = [RandomChannelPermutation(0.5), RandomGrayscale(0.2)]
     return Compose(
         [

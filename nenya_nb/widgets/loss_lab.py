@@ -20,7 +20,7 @@ from .loss_frames import make_frame
 from .loss_numbers import LossFrame, loss_numbers
 from .loss_pictures import draw_frame
 from .pixels import pack_array, to_pixels
-from .same_luck import fitting, some_images
+from .same_luck import some_images
 
 # %% ../../nbs/widgets/60_loss_lab.ipynb #fixed_batch
 def fixed_batch(
@@ -54,7 +54,6 @@ def fixed_batch(
     images = some_images(dataset.images, rows)
     if not callable(recipe):
         recipe = dataset.recipe(getattr(algorithm, "views", "two_views"))
-        recipe = fitting(recipe, images.shape[1])
     views = recipe(images, torch.Generator().manual_seed(seed))
     classes = getattr(dataset, "targets", None)
     classes = None if classes is None else classes[rows]

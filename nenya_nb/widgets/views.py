@@ -20,7 +20,7 @@ from .base import Widget
 from .knobs import RecipeKnobs
 from .pixels import pack_array, to_pixels, value_range
 from .recipe_code import recipe_code
-from .same_luck import Drawn, Seen, draw_views, fitting, mask_codes, some_images
+from .same_luck import Drawn, Seen, draw_views, mask_codes, some_images
 from .view_pages import TileBank, positions
 
 # %% ../../nbs/widgets/50_views.ipynb #ViewsPlayground
@@ -93,7 +93,7 @@ class ViewsPlayground(Widget):
                 f"ViewsPlayground: recipe {recipe!r} is a name, and only a data set knows what suits its images; "
                 "give a data set of ours, or the transform itself."
             )
-        return fitting(self.dataset.recipe(recipe), self._images.shape[1])
+        return self.dataset.recipe(recipe)
 
     def _named_recipes(self, more: dict[str, Callable]) -> dict[str, Callable]:
         "The recipes that work for these images."
