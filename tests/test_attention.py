@@ -292,6 +292,17 @@ def test_viewer_shows_the_weights(bundles):
     torch.testing.assert_close(viewer.shown.flatten(), rolled[-1][2, 0, 1:], atol=1e-3, rtol=0)
 
 
+def test_viewer_draws_fields_of_any_channels(bundles):
+    model = VisionTransformer(32, 8, 0, in_channels=5, embed_dim=16, depth=1, num_heads=2)
+    field = torch.randn(2, 5, 32, 32) * 50 + 300
+    viewer = AttentionViewer(model, field)
+    pixels = unpack_array(viewer.images)
+    assert pixels.shape == (2, 32, 32, 1) and pixels.float().std() > 40
+    assert viewer.figure() is not None
+    with pytest.raises(TypeError, match="images are a list; expected a tensor"):
+        AttentionViewer(model, [field])
+
+
 def test_viewer_carries_what_fits_and_fetches_the_rest(bundles, monkeypatch):
     monkeypatch.setattr(AttentionViewer, "budget", 2400)  # 2 · 17² = 578 each
     viewer = AttentionViewer(vit(depth=4), torch.randn(2, 3, 32, 32))

@@ -173,6 +173,39 @@ def test_expanded_starts_at_the_first_look_and_can_be_chosen(graph):
     assert ArchitectureDiagram(graph, expanded=[]).expanded == []
 
 
+def test_what_is_open_is_checked(graph):
+    with pytest.raises(traitlets.TraitError, match="node 'nonsense'"):
+        ArchitectureDiagram(graph, expanded=["nonsense"])
+    diagram = ArchitectureDiagram(graph)
+    with pytest.raises(traitlets.TraitError, match="'fc' has no parts"):
+        diagram.expanded = ["fc"]
+    with pytest.raises(traitlets.TraitError, match="Unknown node") as error:
+        diagram.expanded = ["x" * 1_000_000]
+    assert len(str(error.value)) < 1000
+    diagram.expanded = ["stage", "stage.0×4"]  # as the page says it of a fold
+    pair = ArchitectureDiagram.compare(graph, graph)
+    with pytest.raises(traitlets.TraitError, match="node 'nonsense'"):
+        pair.expanded_other = ["nonsense"]
+
+
+def test_where_values_decide_a_real_run_is_advised_and_drawn():
+    class Chooses(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(x) if x.abs().sum() >= 0 else x
+
+    stopped = ArchitectureDiagram(Chooses(), [2, 4])
+    assert "trace(net, tensor, real=True)" in stopped.graphs[0].error
+    whole = ArchitectureDiagram(Chooses(), [2, 4], real=True)
+    assert whole.graphs[0].complete and whole.graphs[0]["last"].shapes_out == ((2, 4),)
+    pair = ArchitectureDiagram.compare(Chooses(), Chooses(), [2, 4], real=True)
+    assert all(graph.complete for graph in pair.graphs)
+
+
 def test_a_shape_is_asked_for():
     with pytest.raises(ValueError, match=r"ArchitectureDiagram\(model, \[1, 3, 224, 224\]\)"):
         ArchitectureDiagram(Net())

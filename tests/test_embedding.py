@@ -10,6 +10,7 @@ from torch import nn
 pytest.importorskip("anywidget")
 import traitlets  # noqa: E402
 
+from nenya_nb.data.stores import ImageStore  # noqa: E402
 from nenya_nb.evaluation import extract_latents  # noqa: E402
 from nenya_nb.evaluation.projections import PCA, neighbour_agreement  # noqa: E402
 from nenya_nb.training import fit  # noqa: E402
@@ -111,6 +112,37 @@ def test_thumbnails_are_means_and_floats_are_shares():
     small = thumbnails((board * 255).byte().expand(2, 1, 64, 64))
     assert set(small.flatten().tolist()) <= {127, 128}
     assert thumbnails(torch.ones(1, 3, 4, 4) * 0.5).flatten().tolist() == [128] * 48
+
+
+class OnDisk(ImageStore):
+    "Images that are counted when they are read."
+
+    def __init__(self, images):
+        super().__init__(images.shape, images.dtype)
+        self.held, self.seen = images, []
+
+    def read(self, rows):
+        self.seen += rows
+        return self.held[rows]
+
+
+def test_of_images_on_disk_only_the_rows_wanted_are_read(data):
+    store = OnDisk(data.images)
+    disk = Pictures()
+    disk.images = store
+    explorer = EmbeddingExplorer(disk, limit=4)
+    assert set(store.seen) == {0, 20, 39, 59}
+    assert explorer.sprite == EmbeddingExplorer(data, limit=4).sprite
+    given = EmbeddingExplorer(torch.rand(60, 3), images=store)
+    for same in (data.images, data.images.numpy()):
+        assert given.sprite == EmbeddingExplorer(torch.rand(60, 3), images=same).sprite
+
+
+def test_thumbnails_of_fields_are_stretched():
+    field = torch.randn(500, 2, 4, 4) * 50 + 300
+    small = thumbnails(field)
+    assert small.shape == (500, 4, 4, 1) and small.float().std() > 40
+    assert thumbnails(field.numpy(), rows=torch.tensor([3])).shape == (1, 4, 4, 1)
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

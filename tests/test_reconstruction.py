@@ -7,7 +7,7 @@ from torch import nn
 pytest.importorskip("anywidget")
 import traitlets  # noqa: E402
 
-from nenya_nb.models import CAE, MAE, SimMIM, SimSiam, get_backbone  # noqa: E402
+from nenya_nb.models import CAE, IJEPA, MAE, SimMIM, SimSiam, SupCE, get_backbone  # noqa: E402
 from nenya_nb.models.algorithms.mae import MAEPretrainDecoder, MAEPretrainHead  # noqa: E402
 from nenya_nb.models.algorithms.simmim import SimMIMViT  # noqa: E402
 from nenya_nb.models.backbones.masked_vit import CAEViT, MAEViT  # noqa: E402
@@ -158,6 +158,13 @@ def test_not_every_algorithm_masks(images):
     algorithm.loss = lambda views, targets=None: {"loss": torch.zeros(())}
     with pytest.raises(TypeError, match="a mask and images are needed"):
         ReconstructionViewer(algorithm, images)
+    net = get_backbone("resnet18", num_classes=0)
+    patches = IJEPA(CAEViT(ARCH, 32, 4))
+    for algorithm in (SimSiam(net), SupCE(net, 3), patches):
+        with pytest.raises(TypeError, match=f"{type(algorithm).__name__} masks nothing"):
+            ReconstructionViewer(algorithm, images)
+    with pytest.raises(TypeError, match="images are a list; expected a tensor"):
+        ReconstructionViewer(make("mae"), [images])
     with pytest.raises(ValueError, match="1 to 16 images"):
         ReconstructionViewer(make("mae"), torch.randn(17, 3, 32, 32))
     with pytest.raises(traitlets.TraitError, match="beside"):
@@ -178,6 +185,33 @@ def test_frames_are_thinned_and_the_ends_stay(images, monkeypatch):
     viewer.frame = 0
     viewer.add_frame("later")
     assert viewer.frame == 0  # stays where one looks
+
+
+def test_an_error_of_a_masked_method_stays_its_own(images):
+    with pytest.raises(ValueError, match="expected 3 channels, got 1"):
+        ReconstructionViewer(make("mae"), images[:, :1])
+
+
+def test_fields_of_any_channels_are_drawn_in_one_range():
+    field = torch.randn(2, 5, 32, 32) * 50 + 300
+    found = {"mask": torch.ones(2, 4, 4).bool(), "images": field, "reconstruction": field}
+
+    class Paints(nn.Module):
+        def forward(self, views, targets, mode):
+            return {}
+
+        def diagnostics(self):
+            return found
+
+    viewer = ReconstructionViewer(Paints(), field)
+    truth, painted = unpack_array(viewer.images), unpack_array(viewer.frames)[0]
+    assert truth.equal(painted) and truth.shape == (2, 32, 32, 1)
+    assert truth.float().std() > 40 and viewer.figure() is not None
+    found["reconstruction"] = field.clamp(min=300)  # darker values would be drawn darker
+    viewer.add_frame("later")
+    later = unpack_array(viewer.frames)[1]
+    bright = truth > 150
+    assert later[bright].equal(truth[bright]) and later.min() > 100
 
 
 def test_unfitted_words_wait(images):

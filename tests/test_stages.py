@@ -246,6 +246,19 @@ def test_names_stay_data():
     assert len(repr(explorer)) < 2000
 
 
+def test_a_name_nobody_could_read_is_cut_and_still_leads_to_its_stage():
+    path, net = "x" * 1_000_000, nn.Sequential()
+    net.add_module("first", nn.Conv2d(3, 4, 3))
+    net.add_module(path, nn.ReLU())
+    explorer = StageExplorer(net, images=torch.rand(1, 3, 8, 8), selected=path)
+    assert len(explorer.selected) <= 200 and explorer.selected in explorer.stages
+    assert explorer.effective_field(path, (1, 1)).shape == (8, 8)
+    assert len(explorer.to_html()) < 100_000 and len(explorer._fallback()) < 1_000_000
+    with pytest.raises(traitlets.TraitError) as error:
+        explorer.selected = "y" * 1_000_000
+    assert len(str(error.value)) < 1000
+
+
 def test_images_of_other_kinds_are_drawn():
     for channels in (1, 2, 13):
         explorer = StageExplorer(

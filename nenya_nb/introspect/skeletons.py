@@ -265,7 +265,9 @@ class _SameOperationOnce(TorchDispatchMode):
 def _failing_part(parts: nn.Module, error: BaseException) -> str:
     "Name and class of the innermost part in which an error was raised."
     names = {
-        id(part): f"layer {name!r} ({part!r:.90})" for name, part in parts.named_modules() if name
+        id(part): f"layer {name!r:.90} ({part!r:.90})"
+        for name, part in parts.named_modules()
+        if name
     }
     found, step = "its forward", error.__traceback__
     while step:
@@ -278,7 +280,8 @@ def _reason(error: BaseException) -> str:
     "The first line of an error, or what stands behind it."
     if re.search("DataDependent|DynamicOutputShape", type(error).__name__):
         return (
-            f"what it gives depends on the values of its input ({error}); only a real run can tell"
+            f"what it gives depends on the values of its input ({error}); only a real run can tell, "
+            f"as `trace(net, tensor, real=True)` makes one"
         )
     return str(error).strip().split("\n")[0] or type(error).__name__
 

@@ -310,8 +310,9 @@ def trace(
     """The graph of what a module does with inputs of these shapes, in eval mode: `trace(net, [1, 3, 32, 32])`.
 
     Runs on a skeleton: nothing is computed, the module and its hooks are left alone. A run that stops half-way
-    gives the part before it, with `complete` false and the reason in `error`. Raises TypeError for what is no
-    module or cannot be copied, ValueError if not even the first layer ran."""
+    gives the part before it, with `complete` false and the reason in `error`. The graph is what ran for this input: code
+    that looks at shapes or chance may take another way for the next one. Raises TypeError for what is no module or
+    cannot be copied, ValueError if not even the first layer ran."""
     module, tries, error = unwrap(module), [], ""
 
     def work(parts, args, named, grad=True):

@@ -20,9 +20,10 @@ from nenya_nb.introspect.attention import (
     attention_maps,
     attention_rollout,
 )
+from ..introspect.levels import short_name
 from .attention_bytes import byte_entry, describe_layer, entry_rows, from_bytes
 from .base import Widget
-from .pixels import pack_array, to_pixels, unpack_array
+from .pixels import check_images, pack_array, to_pixels, unpack_array
 
 # %% ../../nbs/widgets/80_attention.ipynb #AttentionViewer
 class AttentionViewer(Widget):
@@ -65,13 +66,10 @@ class AttentionViewer(Widget):
         every: int = 1,  # epochs between two looks, as a callback
         **traits: Any,  # image, layer, head, query, rollout, opacity, mass
     ):
-        if images.dim() != 4 or not 1 <= len(images) <= 32:
-            raise ValueError(
-                f"AttentionViewer: images have shape {tuple(images.shape)}; expected (B, C, H, W) with 1 to 32 images"
-            )
+        check_images("AttentionViewer", images, 32)
         self.module, self._images, self._forward, self.every = module, images, forward, every
         self._ready = False
-        pixels = to_pixels(images, mean, std)
+        pixels = to_pixels(images, mean, std, span=None)
         super().__init__(images=pack_array(pixels))
         self._look()
         self.layer = len(self.layers) - 1
@@ -248,7 +246,9 @@ class AttentionViewer(Widget):
         self._fill()
 
     def on_start(self, run: Any) -> None:
-        "Called by `fit`: displays the viewer if it is not on the page yet."
+        "Called by `fit`: displays the viewer if it is not on the page yet; a resumed network has other weights by now."
+        if run.clock.step:
+            self.refresh()
         self._appear()
 
     def on_epoch_end(self, run: Any) -> None:
@@ -268,7 +268,7 @@ class AttentionViewer(Widget):
         images, total = self.images["shape"][0], len(self.layers)
         one, query = self.layers[self.layer], "CLS" if self.query == [0] else f"query {self.query}"
         return (
-            f"AttentionViewer({type(self.module).__name__}, {images} images, {total} layers; shown: {one['path']}, "
+            f"AttentionViewer({short_name(type(self.module).__name__)}, {images} images, {total} layers; shown: {one['path']}, "
             f"{'rollout' if self.rollout else 'mean of heads' if self.head < 0 else f'head {self.head}'}, {query})"
         )
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..introspect.attention import AttentionMap
+from ..introspect.levels import short_name
 from ..introspect.places import NOWHERE, PADDING
 from .pixels import pack_array
 
@@ -50,7 +51,7 @@ def describe_layer(
 ) -> dict[str, Any]:
     "What a page must know of one layer, JSON-able: path, heads, windows, grids in cells, patch in px."
     return {
-        "path": one.path,
+        "path": short_name(one.path, 200),
         "kind": one.kind,
         "heads": one.heads,
         "windows": one.windows,

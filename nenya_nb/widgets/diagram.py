@@ -16,6 +16,7 @@ from torch import nn
 
 from ..core import unknown_name
 from ..introspect.graph import ModuleGraph, Node
+from ..introspect.levels import short_name
 from ..introspect.trace import trace
 from .base import Widget
 
@@ -205,7 +206,8 @@ class ArchitectureDiagram(Widget):
     """Clickable diagram of any network: `ArchitectureDiagram(resnet18(), [1, 3, 224, 224])`.
 
     Stages open into blocks, blocks into layers; equal neighbours are folded into one with a count. `selected` and
-    `expanded` hold ids of nodes, may be set, and follow what is clicked; `.node` and `.module` are the selected part."""
+    `expanded` hold ids of nodes, may be set, and follow what is clicked; `.node` and `.module` are the selected part.
+    Drawn is what ran for this input; code that looks at shapes or chance may take another way for the next one."""
 
     script: ClassVar[str] = "diagram"
     page_height: ClassVar[int] = 760
@@ -222,22 +224,23 @@ class ArchitectureDiagram(Widget):
         self,
         module: nn.Module | ModuleGraph,  # or what `trace` gave
         *inputs: Any,  # of `forward`, with a shape or a tensor in place of each tensor
+        real: bool = False,  # run a copy with numbers, where the way depends on values; see `trace`
         **traits,  # selected, expanded, height
     ):
-        self.graphs = (self._traced(module, inputs),)
+        self.graphs = (self._traced(module, inputs, real),)
         self.root = None if isinstance(module, ModuleGraph) else module
         traits = {"expanded": first_groups(self.graphs[0])} | traits
         super().__init__(graph=pack_graph(self.graphs[0]), **traits)
 
     @staticmethod
-    def _traced(module: Any, inputs: tuple) -> ModuleGraph:
+    def _traced(module: Any, inputs: tuple, real: bool) -> ModuleGraph:
         if isinstance(module, ModuleGraph):
             return module
         if not inputs:
             raise ValueError(
                 "ArchitectureDiagram needs the shape of an input: ArchitectureDiagram(model, [1, 3, 224, 224])."
             )
-        return trace(module, *inputs)
+        return trace(module, *inputs, real=real)
 
     @classmethod
     def compare(
@@ -246,11 +249,12 @@ class ArchitectureDiagram(Widget):
         second: nn.Module | ModuleGraph,
         *inputs: Any,  # the same for both
         titles: tuple[str, str] = ("", ""),  # default: the class names
+        real: bool = False,  # as for one
         **traits,
     ) -> "ArchitectureDiagram":
         "Two networks side by side, opened together; what differs is marked."
-        diagram = cls(first, *inputs, **traits)
-        second = cls._traced(second, inputs)
+        diagram = cls(first, *inputs, real=real, **traits)
+        second = cls._traced(second, inputs, real)
         diagram.graphs += (second,)
         names = [title or graph.name for title, graph in zip(titles, diagram.graphs, strict=True)]
         opened = (
@@ -263,12 +267,29 @@ class ArchitectureDiagram(Widget):
 
     @t.validate("selected", "selected_other")
     def _known(self, proposal):
-        graph = self.graphs[-1 if proposal.trait.name == "selected_other" else 0]
-        id = proposal.value
-        if id and re.sub(r"×\d+$", "", id) not in graph and id not in graph:
-            near = get_close_matches(id, [node.id for node in graph], n=5, cutoff=0.3)
-            raise t.TraitError(unknown_name("node", id, near, "See `print(diagram)`."))
-        return id
+        if proposal.value:
+            self._find(proposal, proposal.value)
+        return proposal.value
+
+    @t.validate("expanded", "expanded_other")
+    def _known_groups(self, proposal):
+        for id in proposal.value:
+            if not self._find(proposal, id).group:
+                raise t.TraitError(
+                    f"{proposal.trait.name}: {id[:80]!r} has no parts, so it cannot be opened; expected ids of groups."
+                )
+        return proposal.value
+
+    def _find(self, proposal: Any, id: str) -> Node:
+        "The node, of a fold the first of its members. Raises TraitError, with ids like it."
+        graph = self.graphs[-1 if proposal.trait.name.endswith("_other") else 0]
+        name = id if id in graph else re.sub(r"×\d+$", "", id)
+        if name not in graph:
+            near = get_close_matches(id[:400], [node.id for node in graph], n=5, cutoff=0.3)
+            raise t.TraitError(
+                str(unknown_name("node", short_name(id), near, "See `print(diagram)`."))
+            )
+        return graph[name]
 
     @property
     def node(self) -> Node | None:

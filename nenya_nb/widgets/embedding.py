@@ -89,7 +89,7 @@ class EmbeddingExplorer(Widget):
         traits |= {"classes": list(map(str, classes or ())), "rows": pack_array(rows)}
         if self.targets is not None:
             traits["labels"] = pack_array(self.targets)
-        small = None if images is None else thumbnails(torch.as_tensor(images)[rows])
+        small = None if images is None else thumbnails(images, rows=rows)
         traits |= {} if small is None else {"sprite": pack_array(small)}
         if values:
             data = torch.stack([torch.as_tensor(v).float().cpu()[rows] for v in values.values()])

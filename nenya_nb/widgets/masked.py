@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..introspect.levels import short_name
+
 # %% ../../nbs/widgets/83_masked.ipynb #left_alone
 @contextmanager
 def left_alone(
@@ -78,10 +80,11 @@ def masked_pass(
 
     `mask` (B, h, w), `images` as it compares them, and if it paints, `reconstruction`; if it guesses words, `ids` and
     `predicted`. Raises TypeError if there is no mask in what it says, ValueError for a mask that it cannot be given."""
-    recipe = getattr(algorithm, "views", None)
+    recipe = getattr(algorithm, "views", "")
+    kind = str(recipe.get("type", "") if isinstance(recipe, dict) else recipe)
     recipe = recipe if isinstance(recipe, dict) else {}
     images = images.to(next((p.device for p in algorithm.parameters()), images.device))
-    settings, given = {}, str(recipe.get("type", "")) in ("masked_view", "block_masked_view")
+    settings, given = {}, kind in ("masked_view", "block_masked_view")
     if mask is not None and not given:
         raise ValueError(
             f"{type(algorithm).__name__} draws its masks itself; leave mask out, and choose seed or ratio"
@@ -104,13 +107,18 @@ def masked_pass(
             views.append(
                 draw_mask(images, size, count, square) if mask is None else mask.to(images.device)
             )
-        algorithm(views, None, mode="loss")
-        found = dict(algorithm.diagnostics())
+        try:
+            algorithm(views, None, mode="loss")
+            found, problem = dict(algorithm.diagnostics()), None
+        except Exception as error:
+            if kind in ("", "one_view") or given:
+                raise
+            found, problem = {}, error  # it wants other views than a masked image
     if "mask" not in found or "images" not in found:
         raise TypeError(
-            f"{type(algorithm).__name__}.diagnostics() gives {sorted(found)}, but a mask and images are needed; is it a "
-            "masked method, such as MAE, SimMIM or CAE?"
-        )
+            f"{short_name(type(algorithm).__name__)} masks nothing that could be painted: its views are {kind!r} and its "
+            f"diagnostics() {sorted(found)}, but a mask and images are needed, as MAE, SimMIM and CAE give them"
+        ) from problem
     return found
 
 # %% ../../nbs/widgets/83_masked.ipynb #fill_in

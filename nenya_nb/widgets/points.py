@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..core import embedding_std, unknown_name
 from ..evaluation.projections import PCA, UMAP, other_neighbours, procrustes
-from .pixels import to_pixels
+from .pixels import to_pixels, value_range
 
 # %% ../../nbs/widgets/68_points.ipynb #thumbnails
 _BUDGET = 10 * 2**20  # bytes for all small images
@@ -23,30 +23,35 @@ _LARGEST, _SMALLEST = 32, 8  # px a side
 
 
 def thumbnails(
-    images: Tensor,  # (N, C, H, W), uint8 or floats 0..1; of other than 1 or 3 channels the first is shown
+    images: Any,  # (N, C, H, W), a tensor, an array or images on disk; drawn by the rules of `to_pixels`
     budget: int = _BUDGET,  # bytes for all of them
+    rows: Tensor | None = None,  # numbers of those wanted; None: all
 ) -> Tensor | None:
     """Images made small enough to travel together: uint8 (N, h, w, 1 or 3), 8 to 32 pixels on the longer side.
 
-    None when even 8 pixels are too many. Raises ValueError unless there are four dimensions."""
-    images = torch.as_tensor(images)
-    if images.dim() != 4:
+    Only the rows wanted are read, some at a time. None when even 8 pixels are too many. Raises ValueError unless
+    there are four dimensions."""
+    if hasattr(images, "__array__") or not hasattr(images, "shape"):  # in memory
+        images = torch.as_tensor(images)
+    if len(images.shape) != 4:
         raise ValueError(
             f"images have shape {tuple(images.shape)}; expected (N, C, H, W), in the order of the points."
         )
-    N, C, H, W = images.shape
-    C = 3 if C == 3 else 1
+    rows = torch.arange(len(images)) if rows is None else rows
+    N, C, (H, W) = len(rows), 3 if images.shape[1] == 3 else 1, images.shape[2:]
     side = min(_LARGEST, math.isqrt(budget * max(H, W) ** 2 // max(N * C * H * W, 1)))
     if side < _SMALLEST:
         return None
     scale = min(1.0, side / max(H, W))
     size = (max(1, round(H * scale)), max(1, round(W * scale)))
-    parts = []
-    for part in images[:, :C].split(1024):
+    parts, few = [], rows[:: max(1, N // 64)]
+    span = value_range(torch.as_tensor(images[few])) if N else (0, 1)
+    for some in rows.split(256):
+        part = torch.as_tensor(images[some])[:, :C]
         if size != (H, W):
             factor = 255 if part.dtype == torch.uint8 else 1
             part = F.interpolate(part.float() / factor, size, mode="area")
-        parts.append(to_pixels(part))
+        parts.append(to_pixels(part, span=span))
     return torch.cat(parts)
 
 # %% ../../nbs/widgets/68_points.ipynb #make_picture

@@ -13,9 +13,16 @@ import torch.nn.functional as F
 import traitlets as t
 from torch import Tensor, nn
 
+from ..introspect.levels import short_name
 from .base import Widget
 from .masked import describe_target, fill_in, masked_pass
-from .pixels import pack_array, to_pixels, unpack_array
+from nenya_nb.widgets.pixels import (
+    check_images,
+    pack_array,
+    to_pixels,
+    unpack_array,
+    value_range,
+)
 
 # %% ../../nbs/widgets/85_reconstruction.ipynb #ReconstructionViewer
 class ReconstructionViewer(Widget):
@@ -64,10 +71,7 @@ class ReconstructionViewer(Widget):
         every: int = 1,  # epochs between two frames, as a callback
         **traits: Any,  # image, patch, wipe, beside
     ):
-        if images.dim() != 4 or not 1 <= len(images) <= 16:
-            raise ValueError(
-                f"ReconstructionViewer: images have shape {tuple(images.shape)}; expected (B, C, H, W) with 1 to 16 images"
-            )
+        check_images("ReconstructionViewer", images, 16)
         self.algorithm, self._images, self._mask, self.every = algorithm, images, mask, every
         self._mean, self._std, self._ratio = mean, std, ratio
         self._history, self._ready = [], False
@@ -75,9 +79,9 @@ class ReconstructionViewer(Widget):
         waits = getattr(getattr(algorithm, "target_generator", None), "fitted", True) is False
         if waits:
             note = "The target generator is not fitted yet: the first pictures come after the first epoch."
-            self.images = pack_array(to_pixels(images, mean, std))
+            self.images = pack_array(to_pixels(images, mean, std, span=None))
             self.about = {
-                "algorithm": type(algorithm).__name__,
+                "algorithm": short_name(type(algorithm).__name__),
                 "notes": [note],
                 "words": False,
                 "paints": False,
@@ -113,6 +117,7 @@ class ReconstructionViewer(Widget):
         truth, mask = self._plain(found["images"]), found["mask"].bool()
         hidden = F.interpolate(mask[:, None].float(), truth.shape[2:], mode="nearest")[:, 0] == 1
         painted, new = found.get("reconstruction"), {"name": name}
+        span = value_range(truth)  # one for all pictures
 
         def error(x, where=None):
             squares = (x - truth).square().mean(1)  # (B, H, W)
@@ -125,7 +130,7 @@ class ReconstructionViewer(Widget):
         if painted is not None:
             painted = self._plain(painted)[..., : truth.shape[2], : truth.shape[3]]
             new |= {
-                "pixels": to_pixels(painted),
+                "pixels": to_pixels(painted, span=span),
                 "scores": torch.stack([error(painted), error(painted, hidden)], 1).cpu(),
             }
         if "predicted" in found:
@@ -146,7 +151,7 @@ class ReconstructionViewer(Widget):
             borrowed = getattr(getattr(self.algorithm, "head", None), "norm_pix", False)
             rows = [error(fills["mean"], hidden), error(fills["blur"], hidden), error(own, hidden)]
             rows[2] = rows[2] if borrowed else torch.full_like(rows[2], torch.nan)
-            self.images, self.mask = pack_array(to_pixels(truth)), pack_array(mask)
+            self.images, self.mask = pack_array(to_pixels(truth, span=span)), pack_array(mask)
             self.baselines = pack_array(torch.stack(rows, 1))
         self._history.append(new)
         cost = sum(frame["pixels"].numel() for frame in self._history if "pixels" in frame)
@@ -158,7 +163,7 @@ class ReconstructionViewer(Widget):
         "Brings the traits up to date; who looked at the newest frame goes on to do so."
         newest = self.frame >= len(self.times) - 1
         self.about = {
-            "algorithm": type(self.algorithm).__name__,
+            "algorithm": short_name(type(self.algorithm).__name__),
             "notes": describe_target(self.algorithm, found),
             "paints": "reconstruction" in found,
             "words": "predicted" in found,
@@ -218,10 +223,12 @@ class ReconstructionViewer(Widget):
         return {name: value for name, value in found.items() if value == value}  # NaN: not asked
 
     def on_start(self, run: Any) -> None:
-        "Called by `fit`: displays the viewer if it is not on the page yet; the first frame is the untrained network."
-        if self._history:
+        """Called by `fit`: displays the viewer if it is not on the page yet. The first frame is the untrained network, or,
+        for a viewer that is new when a run is resumed, the network as it was left."""
+        step = run.clock.step
+        if self._history and (step == 0 or self.times == ["now"]):
             self._history = []
-            self.add_frame("untrained")
+            self.add_frame(f"after {step} steps" if step else "untrained")
         self._appear()
 
     def on_epoch_end(self, run: Any) -> None:

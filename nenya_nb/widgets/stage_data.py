@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..introspect.activations import channel_statistics
+from ..introspect.levels import short_name
 from ..introspect.receptive_field import ReceptiveField
 from ..introspect.sizes import SizeTable
 from .pixels import pack_array
@@ -33,7 +34,7 @@ def pack_sizes(
     said = list(dict.fromkeys(table.errors))
     return {
         "names": list(table.names),
-        "kinds": list(table.kinds),
+        "kinds": [short_name(kind) for kind in table.kinds],
         "layouts": [layout.kind for layout in layouts],
         "extra": [layout.extra for layout in layouts],
         "parameters": list(table.parameters),

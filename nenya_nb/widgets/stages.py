@@ -7,6 +7,7 @@ __all__ = ['StageExplorer']
 
 # %% ../../nbs/widgets/40_stages.ipynb #imports
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
@@ -15,14 +16,20 @@ from torch import Tensor, nn
 
 from ..core import unknown_name
 from ..introspect.activations import activations, channel_statistics, effective_fields
+from ..introspect.levels import short_name
 from ..introspect.receptive_field import receptive_fields
 from ..introspect.sizes import size_table
 from ..introspect.skeletons import unwrap
 from .base import Widget
-from .pixels import pack_array, to_pixels
+from .pixels import check_images, pack_array, to_pixels
 from .stage_data import draw_maps, draw_stages, pack_field, pack_maps, pack_sizes
 
 # %% ../../nbs/widgets/40_stages.ipynb #StageExplorer
+def _shown(path: str) -> str:
+    "A stage's name on the page: its path, which is cut if nobody could read it."
+    return short_name(path, 200)
+
+
 class StageExplorer(Widget):
     """Stages of any network: `StageExplorer(resnet18(), [1, 3, 64, 64], images)`.
 
@@ -62,8 +69,9 @@ class StageExplorer(Widget):
         every: int = 1,  # epochs between two looks, as a callback of `fit`
         **traits,  # size, selected, channel, position, image
     ):
-        if images is not None and images.dim() == 3:
-            images = images[None]
+        if images is not None:
+            images = images[None] if getattr(images, "ndim", 4) == 3 else images
+            check_images("StageExplorer", images)
         if input_shape is None and images is None:
             raise ValueError(
                 "StageExplorer needs the shape of an input: StageExplorer(model, [1, 3, 224, 224])."
@@ -73,10 +81,13 @@ class StageExplorer(Widget):
             raise ValueError(f"StageExplorer: expected the shape (B, C, H, W), got {shape}.")
         self.module, self.images, self.room, self.every = unwrap(module), images, room, every
         self.table = size_table(self.module, shape, names, sizes)
-        self.fields = receptive_fields(self.module, shape, self.table.names)
+        fields = receptive_fields(self.module, shape, self.table.names)
+        self._paths = {_shown(path): path for path in self.table.names}  # names on the page
+        self.table = replace(self.table, names=tuple(self._paths))
+        self.fields = {name: fields[path] for name, path in self._paths.items()}
         self.stages, self._shape = {}, shape
         network = pack_sizes(self.table, self.fields) | {
-            "name": type(self.module).__name__,
+            "name": short_name(type(self.module).__name__),
             "total": sum(parameter.numel() for parameter in self.module.parameters()),
             "image": shape[2:],
             "fields": [pack_field(self.fields[name]) for name in self.table.names],
@@ -89,6 +100,7 @@ class StageExplorer(Widget):
         if images is not None:
             start["pictures"] = pack_array(self._drawn(images, mean, std))
         chosen = start | traits
+        chosen["selected"] = _shown(chosen["selected"])
         field = self.fields.get(chosen["selected"])
         middle = tuple(n // 2 for n in field.grid) if field else (0, 0)
         super().__init__(**{"position": middle} | chosen)
@@ -108,13 +120,8 @@ class StageExplorer(Widget):
 
     @staticmethod
     def _drawn(images: Tensor, mean: Any, std: Any) -> Tensor:
-        "Bytes; what cannot be a picture is stretched from black to white, without mean and std all images are."
-        images = images.detach().float().cpu()
-        images = images if images.shape[1] in (1, 3) else images.mean(1, keepdim=True)
-        if mean is None and std is None and (images.min() < 0 or images.max() > 1):
-            low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-            images = (images - low) / (high - low).clamp(min=1e-12)
-        pixels = to_pixels(images, mean, std).permute(0, 3, 1, 2)
+        "Bytes, at most 256 px a side."
+        pixels = to_pixels(images, mean, std, span=None).permute(0, 3, 1, 2)
         side = max(pixels.shape[2:])
         if side > 256:
             pixels = F.interpolate(pixels.float(), scale_factor=256 / side, mode="area").byte()
@@ -133,9 +140,10 @@ class StageExplorer(Widget):
 
     @t.validate("selected")
     def _known_stage(self, proposal):
-        if proposal.value not in self.fields:
-            raise t.TraitError(str(unknown_name("stage", proposal.value, self.table.names)))
-        return proposal.value
+        name = _shown(proposal.value)
+        if name not in self.fields:
+            raise t.TraitError(str(unknown_name("stage", name, self.table.names)))
+        return name
 
     @t.validate("channel", "position", "image")
     def _inside(self, proposal):
@@ -165,14 +173,18 @@ class StageExplorer(Widget):
         "Looks at the network again, for example after training it: new maps and numbers."
         if self.images is None:
             return
-        self.stages = activations(self.module, self.images, fields=self.fields)
+        fields = {path: self.fields[name] for name, path in self._paths.items()}
+        found = activations(self.module, self.images, fields=fields)
+        self.stages = {name: found[path] for name, path in self._paths.items() if path in found}
         share = self.room // len(self.stages)
         packed = {name: pack_maps(stage.maps, share) for name, stage in self.stages.items()}
         self.effective, self.detail = {}, {}
         self.maps = [packed.get(name, {}) for name in self.table.names]
 
     def on_start(self, run: Any) -> None:
-        "Called by `fit`: displays the explorer if it is not on the page yet."
+        "Called by `fit`: displays the explorer if it is not on the page yet; a resumed network has other weights by now."
+        if run.clock.step:
+            self.update()
         self._appear()
 
     def on_epoch_end(self, run: Any) -> None:
@@ -194,9 +206,17 @@ class StageExplorer(Widget):
             raise ValueError(
                 "an effective field is measured on images: StageExplorer(model, images=images)"
             )
-        name = self.selected if name is None else name
+        name = self.selected if name is None else _shown(name)
         position = self.position if position is None and name == self.selected else position
-        return effective_fields(self.module, self.images, {name: position}, self.fields)[name]
+        return self._effective({name: position})[name]
+
+    def _effective(self, positions: dict[str, tuple[int, int] | None]) -> dict[str, Tensor]:
+        "`effective_fields` of these stages, under their names on the page."
+        paths = self._paths
+        fields = {paths[name]: self.fields[name] for name in positions}
+        wanted = {paths[name]: at for name, at in positions.items()}
+        found = effective_fields(self.module, self.images, wanted, fields)
+        return {name: found[paths[name]] for name in positions if paths[name] in found}
 
     def _add_effective(self, measured: dict[tuple[str, int, int], Tensor]) -> None:
         "More of what the page has; of those asked for one by one the last 24 stay."
@@ -243,10 +263,8 @@ class StageExplorer(Widget):
                 n: at for n, at in middles.items() if f"{n} {at[0]} {at[1]}" not in self.effective
             }
             if wanted:
-                fields = effective_fields(self.module, self.images, wanted, self.fields)
-                self._add_effective(
-                    {(name, *wanted[name]): slope for name, slope in fields.items()}
-                )
+                found = self._effective(wanted)
+                self._add_effective({(name, *wanted[name]): slope for name, slope in found.items()})
         return super().page_state()
 
     # --- stills
@@ -264,7 +282,7 @@ class StageExplorer(Widget):
         return figure
 
     def __repr__(self) -> str:
-        lines = [f"{type(self.module).__name__} for images of {self.size} px"]
+        lines = [f"{short_name(type(self.module).__name__)} for images of {self.size} px"]
         try:
             shapes = self.table.at(self.size)
         except ValueError as error:

@@ -90,7 +90,7 @@ export function createDetails(graph) {
       ),
       ...notes.slice(0, 20).map((note) => h("p", { class: "nnb-note" }, cut(note, 500))),
       unused.length > 0 && unusedList(unused),
-      h("p", { class: "nnb-doc" }, "Click a part to see what it does. Parts in a stack open."),
+      h("p", { class: "nnb-doc" }, "Click a part to see what it does. Parts in a stack open. Drawn is what ran for this input; code that looks at shapes or chance may take another way for the next one."),
     );
   }
 
