@@ -1,6 +1,8 @@
 "Collapse measures against scipy, scikit-learn, slow references and closed forms."
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from sklearn.preprocessing import normalize
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from nenya_nb.core import SPREAD_COLLAPSED, SPREAD_HEALTHY
 from nenya_nb.data import load_dataset
 from nenya_nb.evaluation import (
     CollapseReport,
@@ -25,6 +28,7 @@ from nenya_nb.evaluation import (
     uniformity,
 )
 from nenya_nb.models import SimCLR, resnet_tiny
+from nenya_nb.training import History
 
 torch.set_num_threads(1)
 
@@ -140,6 +144,27 @@ def test_report_verdicts():
     some = z * (torch.arange(64) < 20)
     assert collapse_report(some).verdict == "dead dimensions"
     assert collapse_report(some).dead == pytest.approx(44 / 64)
+
+
+@pytest.mark.parametrize(
+    "std, verdict",
+    [(0.14, "complete collapse"), (0.3, "small spread"), (0.7, "healthy")],
+)
+def test_report_and_alarm_say_the_same_of_one_number(std, verdict):
+    z = gaussian(1000, 64) + (std**-2 - 1) ** 0.5  # a common mean
+    report, history = collapse_report(z), History()
+    assert report.std == pytest.approx(std, rel=0.05) and report.verdict == verdict
+    assert (report.std < history.collapse_below) == (verdict == "complete collapse")
+    assert (report.std < SPREAD_HEALTHY) == (verdict != "healthy")
+
+
+def test_curves_draw_the_same_lines():
+    panels = (Path(__file__).parents[1] / "js/src/live_curves/panels.js").read_text("utf-8")
+    low, high = f"{SPREAD_COLLAPSED:g}", f"{SPREAD_HEALTHY:g}"
+    bands = re.findall(r"from: ([\d.]+), to: ([\d.]+), tone: .*(collapsed|watch|healthy)", panels)
+    assert bands == [("0", low, "collapsed"), (low, high, "watch"), (high, "10", "healthy")]
+    word = rf'x < {low} \? "collapsed" : x < {high} \? "watch this" : "healthy"'
+    assert re.search(word, panels)
 
 
 def test_report_constant_is_all_dead():

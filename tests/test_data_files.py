@@ -162,6 +162,24 @@ def test_damaged_pictures_are_all_named_or_left_out(folder):
             pass
 
 
+def test_pictures_of_16_bits_are_sent_to_hdf5_and_others_keep_their_reason(folder):
+    deep = np.full((9, 9), 40000, np.uint16)
+    for i in range(3):
+        Image.fromarray(deep).save(folder / "train" / "iris" / f"{i}.png")
+    (folder / "train" / "rose" / "2.jpg").write_bytes(b"x")
+    says = r"0\.png', .*1\.png', .*2\.png' \(more than 8 bits a channel; put them in an HDF5 file .see load_hdf5"
+    with pytest.raises(ValueError, match=f"4 of 21 pictures cannot be read: .*{says}") as caught:
+        load_folder(folder, size=8)
+    assert "2.jpg' (cannot identify image file)" in str(caught.value)
+    assert str(caught.value).count("more than 8 bits") == 1
+    left = load_folder(folder, size=8, unreadable="skip")
+    assert len(left) == 17 and "4 unreadable left out" in repr(left) and "8 bits" in repr(left)
+    for path in (folder / "train").rglob("*.jpg"):
+        path.unlink()
+    with pytest.raises(ValueError, match="none of 3 pictures can be read: .*more than 8 bits"):
+        load_folder(folder, size=8, unreadable="skip")
+
+
 def test_folder_errors_say_what_to_do(folder, tmp_path):
     (tmp_path / "empty" / "train" / "rose").mkdir(parents=True)
     picture(folder / "val" / "lily" / "0.jpg")
@@ -302,10 +320,28 @@ def test_hdf5_errors_say_what_is_wrong(tmp_path, cutouts):
     ]:
         with pytest.raises((ValueError, FileNotFoundError), match=says):
             load_hdf5(file, split, mean=[0], std=[1])
-    nothing = load_hdf5(path, "nan", mean=[0], std=[1])
-    assert (nothing.images == 0).all() and "256 px missing in 4" in repr(nothing)
-    with pytest.raises(ValueError, match="none would be left"):
-        load_hdf5(path, "nan", missing="drop", mean=[0], std=[1])
+    for missing in ("fill", "drop", "error"):
+        with pytest.raises(ValueError, match="no image of nan has one px.*none would be left"):
+            load_hdf5(path, "nan", missing=missing, mean=[0], std=[1])
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_hdf5_images_without_one_px_are_named_and_left_out(tmp_path, cache):
+    fields = np.random.default_rng(0).normal(290, 4, (20, 2, 8, 8)).astype("float32")
+    fields[[4, 9]], fields[6, 0] = np.nan, np.nan  # two have nothing, one a single channel
+    keep = [i for i in range(20) if i not in (4, 9)]
+    with h5py.File(tmp_path / "gaps.h5", "w") as file:
+        file["train"], file["train_targets"] = fields, np.arange(20)
+        file["valid"], file["whole"] = fields[4:6], fields[keep]
+    data = load_hdf5(tmp_path / "gaps.h5", cache=cache, demean=False)
+    assert data.targets.tolist() == keep and len(data) == 18
+    assert "2 images without one px left out, rows 4, 9" in repr(data)
+    assert "64 px missing in 1 images, filled" in repr(data)
+    whole = load_hdf5(tmp_path / "gaps.h5", "whole", demean=False, mean=[0, 0], std=[1, 1])
+    assert torch.equal(data.images[:], whole.images)
+    assert data.mean[1] == pytest.approx(fields[keep, 1].mean(), rel=1e-6)  # without their zeros
+    valid = load_hdf5(tmp_path / "gaps.h5", "valid", cache=cache, demean=False)
+    assert len(valid) == 1 and valid.mean == data.mean
 
 
 def test_hdf5_store_survives_pickling(cutouts):

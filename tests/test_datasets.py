@@ -295,6 +295,12 @@ def test_constant_images_can_be_normalised():
         (dict(images=bytes_like(0, 3, 4, 4)), ValueError, "N ≥ 1"),
         (dict(images=bytes_like(2, 3, 4, 4), targets=[0, 1, 2]), ValueError, "2 images"),
         (dict(images=bytes_like(2, 3, 4, 4), targets=[0, 2], classes=["a"]), ValueError, "class"),
+        (
+            dict(images=bytes_like(3, 3, 4, 4), targets=list("abc")),
+            TypeError,
+            "'a', 'b'.*np.unique",
+        ),
+        (dict(images=bytes_like(2, 3, 4, 4), targets=[0, 0.5]), TypeError, "0, 0.5 .*whole number"),
     ],
 )
 def test_image_dataset_refuses_what_does_not_fit(arguments, error, message):

@@ -103,9 +103,9 @@ def test_linear_probe_ignores_features_that_never_change():
 
 def test_linear_probe_keeps_any_class_numbers():
     (train, names), (test, truth) = clouds(200, 10), clouds(100, 11)
-    probe = linear_probe(train, 10 * names - 7, test, 10 * truth - 7)
+    probe = linear_probe(train, 10 * names + 3, test, 10 * truth + 3)
     assert probe == linear_probe(train, names, test, truth)
-    assert set(probe.predict(test).tolist()) <= {-7, 3, 13, 23, 33}
+    assert set(probe.predict(test).tolist()) <= {3, 13, 23, 33, 43}
     unknown = linear_probe(train, names, test, truth + 100)
     assert unknown == 0.0
 
@@ -193,6 +193,23 @@ def test_linear_probe_refuses_shapes():
         linear_probe(train, names, test[:, :4], truth)
     with pytest.raises(ValueError, match="1 classes"):
         linear_probe(train, 0 * names, test, truth)
+
+
+@pytest.mark.parametrize("which", ["train", "test"])
+def test_linear_probe_refuses_broken_features_and_unknown_classes(which):
+    inputs = dict(zip(("train", "test"), (clouds(50, 0), clouds(50, 1)), strict=True))
+    features, targets = inputs[which]
+    for wrong in (torch.nan, torch.inf):
+        broken = features.clone()
+        broken[[3, 7], 0] = wrong
+        asked = inputs | {which: (broken, targets)}
+        with pytest.raises(ValueError, match=rf"2 of {len(features)} rows of {which}_features"):
+            linear_probe(*asked["train"], *asked["test"])
+    unknown = targets.clone()
+    unknown[:4] = -1
+    asked = inputs | {which: (features, unknown)}
+    with pytest.raises(ValueError, match=rf"4 of {len(targets)} {which}_targets are below 0"):
+        linear_probe(*asked["train"], *asked["test"])
 
 
 # ---------------------------------------------------------------- stages

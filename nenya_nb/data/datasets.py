@@ -100,6 +100,22 @@ def _as_images(images: Any) -> Tensor | ImageStore:
     return images.float() if isinstance(images, Tensor) and images.is_floating_point() else images
 
 
+def _as_targets(targets: Any) -> Tensor:
+    "Class numbers, int64; raises TypeError for names and for numbers that are not whole."
+    try:
+        found = torch.as_tensor(targets)
+        whole = found.long()
+    except (TypeError, ValueError, RuntimeError):
+        found = whole = None
+    if found is None or (found != whole).any():
+        some = ", ".join(repr(t) for t in list(targets)[:3])
+        raise TypeError(
+            f"ImageDataset: targets are {some} …; expected a whole number for each image, its place in `classes`. From "
+            "names: `classes, targets = np.unique(names, return_inverse=True)`."
+        )
+    return whole
+
+
 def _check_values(images: Tensor, style: str | Callable) -> None:
     "Raises ValueError for NaN, and for values with which the style cannot work."
     low, high = (float(value) for value in images.aminmax())  # NaN goes through
@@ -120,7 +136,7 @@ class ImageDataset(Dataset):
     """Images of one size, in memory or on disk, with their classes and per-channel statistics.
 
     A torch `Dataset`: `ds[i]` is (normalised float image (C, H, W), class). Bytes are read as values 0 to 1, floats as
-    they are. Raises TypeError for other images, ValueError when shapes, numbers or values do not fit together."""
+    they are. Raises TypeError for other images or targets, ValueError when shapes, numbers or values do not fit together."""
 
     def __init__(
         self,
@@ -143,8 +159,7 @@ class ImageDataset(Dataset):
             and images.device.type != "meta"
         ):
             _check_values(images, style)
-        targets = [-1] * len(images) if targets is None else targets
-        targets = torch.as_tensor(targets, dtype=torch.int64)
+        targets = _as_targets([-1] * len(images) if targets is None else targets)
         if targets.shape != (len(images),):
             found = tuple(targets.shape)
             raise ValueError(f"ImageDataset: {len(images)} images, but targets of shape {found}.")

@@ -37,7 +37,9 @@ def read_image(
         with Image.open(path) as file:
             file.draft(mode, (2 * width, 2 * height))
             if file.mode in ("F", "I") or file.mode.startswith("I;"):
-                raise ValueError(f"{file.mode!r} px of more than 8 bits; put them in an HDF5 file")
+                raise ValueError(
+                    "more than 8 bits a channel; put them in an HDF5 file (see load_hdf5)"
+                )
             image = ImageOps.exif_transpose(file).convert(mode)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         if isinstance(error, FileNotFoundError):
@@ -68,22 +70,35 @@ class FileImages(ImageStore):
 
     def unreadable(self) -> list[int]:
         "Row numbers of files that cannot be read; decodes every one of them."
+        return list(self._faults())
 
-        def sound(i: int) -> bool:
+    def _faults(self) -> dict[int, str]:
+        "Row number → what is wrong with the file, for those that cannot be read."
+
+        def fault(i: int) -> str:
             try:
                 self[i]
-                return True
-            except (ValueError, FileNotFoundError):
-                return False
+                return ""
+            except (ValueError, FileNotFoundError) as error:
+                path = repr(str(self.paths[self.rows[i]]))
+                return str(error).replace(path, "").rpartition("as a picture: ")[2].strip()
 
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-            return [i for i, good in enumerate(pool.map(sound, range(len(self)))) if not good]
+            return {i: why for i, why in enumerate(pool.map(fault, range(len(self)))) if why}
 
 # %% ../../nbs/data/72_folders.ipynb #named
 def _named(paths: Sequence[str]) -> str:
     "The first few names of a list of files."
     names = ", ".join(repr(str(path)) for path in paths[:5])
     return names if len(paths) <= 5 else f"{names} and {len(paths) - 5} more"
+
+
+def _explained(files: FileImages, faults: dict[int, str]) -> str:
+    "Names of files that cannot be read, each reason once."
+    alike: dict[str, list[str]] = {}
+    for i, why in faults.items():
+        alike.setdefault(why, []).append(files.paths[files.rows[i]])
+    return "; ".join(f"{_named(paths)} ({why})" for why, paths in alike.items())
 
 
 def file_dataset(
@@ -99,11 +114,15 @@ def file_dataset(
         raise unknown_name("value of unreadable", unreadable, ["error", "skip"])
     targets = torch.full((len(files),), -1) if targets is None else torch.as_tensor(targets)
     notes = []
-    if unreadable == "skip" and (bad := files.unreadable()):
-        keep = torch.ones(len(files), dtype=torch.bool).index_fill_(0, torch.tensor(bad), False)
+    if unreadable == "skip" and (faults := files._faults()):
+        keep = torch.ones(len(files), dtype=torch.bool).index_fill_(
+            0, torch.tensor(list(faults)), False
+        )
         if not keep.any():
-            raise ValueError(f"none of {len(files)} pictures can be read")
-        notes.append(f"{len(bad)} unreadable left out: {_named(files.paths[bad].tolist())}")
+            raise ValueError(
+                f"none of {len(files)} pictures can be read: {_explained(files, faults)}"
+            )
+        notes.append(f"{len(faults)} unreadable left out: {_explained(files, faults)}")
         targets = targets[keep]
         files = FileImages(files.paths[keep.numpy()], files.image_shape[1:], files.channels)
     if "mean" not in about or "std" not in about:
@@ -126,10 +145,10 @@ def _or_all_damaged(files: FileImages, read: Any) -> Any:
     try:
         return read()
     except ValueError:
-        bad = files.rows[files.unreadable()].tolist()
+        faults = files._faults()
         raise ValueError(
-            f"{len(bad)} of {len(files)} pictures cannot be read: {_named(files.paths[bad].tolist())}; "
-            "remove them, or leave them out with unreadable='skip'"
+            f"{len(faults)} of {len(files)} pictures cannot be read: {_explained(files, faults)}; "
+            "mend or remove them, or leave them out with unreadable='skip'"
         ) from None
 
 # %% ../../nbs/data/72_folders.ipynb #picture_files

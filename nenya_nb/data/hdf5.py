@@ -134,8 +134,8 @@ def load_hdf5(
 ) -> ImageDataset:
     """Cutouts of an HDF5 file in Nenya's layout (arXiv:2303.12521): partitions of float fields, one or more channels.
 
-    Raises FileNotFoundError for a missing file; ValueError for a damaged one, an unknown partition, numbers that are no
-    images, and for missing px if `missing` is "error"."""
+    Images without one px that is a number are left out, with their targets. Raises FileNotFoundError for a missing file;
+    ValueError for a damaged one, an unknown partition, numbers that are no images, nothing but missing px, and for missing px if `missing` is "error"."""
     if missing not in ("fill", "drop", "error"):
         raise unknown_name("value of missing", missing, ["fill", "drop", "error"])
     path = Path(path).expanduser()
@@ -152,23 +152,41 @@ def load_hdf5(
     about = {"mean": None, "std": None} | about
     if about["mean"] is None or about["std"] is None:
         source = HDF5Images(path, named["train"], channels, demean) if named["train"] else images
-        about["mean"], about["std"] = image_statistics(source)
+        about["mean"], about["std"] = image_statistics(source)  # counts missing px on the way
+        seen = _seen(source)
+        if not seen.all():
+            about["mean"], about["std"] = image_statistics(source.take(seen))
         images.missing = source.missing if source.tables == images.tables else images.missing
     labels = torch.cat(found) if len(found) == len(parts) else None
     return _cleaned(images, labels, missing, cache, name=name or path.stem, **about)
 
 # %% ../../nbs/data/74_hdf5.ipynb #cleaned
-def _cleaned(
-    images: HDF5Images, targets: Tensor | None, missing: str, cache: bool | None, **about: Any
-) -> ImageDataset:
-    "The data set, its missing px counted and dealt with as was asked."
-    notes = []
+def _seen(images: HDF5Images) -> Tensor:
+    "Which images have a px that is a number, (N,) bool; reads those it does not know yet. ValueError if none has."
     if images.dtype != torch.uint8:
         for rows in torch.arange(len(images)).split(1024):
             if (images.missing[rows] < 0).any():
                 images[rows]
-        touched = images.missing > 0
-        count = f"{int(images.missing.sum()):,} px missing in {int(touched.sum()):,} images"
+    seen = images.missing < images.shape[1:].numel() // images.repeat
+    if not seen.any():
+        raise ValueError(
+            f"{images.path.name}: no image of {', '.join(images.tables)} has one px that is a number; none would be left."
+        )
+    return seen
+
+
+def _cleaned(
+    images: HDF5Images, targets: Tensor | None, missing: str, cache: bool | None, **about: Any
+) -> ImageDataset:
+    "The data set, its missing px counted and dealt with as was asked."
+    notes, seen = [], _seen(images)
+    if images.dtype != torch.uint8:
+        empty = (~seen).nonzero()[:, 0].tolist() if missing == "fill" else []
+        left = seen if missing == "fill" else images.missing == 0
+        touched = (images.missing > 0) & (seen if missing == "fill" else True)
+        count = (
+            f"{int(images.missing[touched].sum()):,} px missing in {int(touched.sum()):,} images"
+        )
         if touched.any() and missing == "error":
             rows = touched.nonzero()[:5, 0].tolist()
             raise ValueError(
@@ -178,11 +196,14 @@ def _cleaned(
         if touched.any():
             does = {"fill": "filled with the image's mean", "drop": "those images left out"}
             notes.append(f"{count}, {does[missing]}")
-        if missing == "drop":
-            if touched.all():
+        if empty:
+            rows = ", ".join(map(str, empty[:5])) + (" …" if len(empty) > 5 else "")
+            notes.append(f"{len(empty)} images without one px left out, rows {rows}")
+        if not left.all():
+            if not left.any():
                 raise ValueError(f"{images.path.name}: {count}; none would be left.")
-            images = images.take(~touched)
-            targets = targets if targets is None else targets[~touched]
+            images = images.take(left)
+            targets = targets if targets is None else targets[left]
         notes += ["each image without its mean"] if images.demean else []
     kept: Tensor | HDF5Images = images
     if fits(images) if cache is None else cache:

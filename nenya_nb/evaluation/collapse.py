@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import embedding_std
+from ..core import SPREAD_COLLAPSED, SPREAD_HEALTHY, embedding_std
 from .latents import extract_latents
 
 # %% ../../nbs/evaluation/30_collapse.ipynb #singular_values
@@ -103,17 +103,19 @@ class CollapseReport:
 
     @property
     def verdict(self) -> str:
-        'One of "healthy", "complete collapse", "dimensional collapse", "dead dimensions".'
-        if self.std < 0.1:
+        'One of "healthy", "small spread", "complete collapse", "dimensional collapse", "dead dimensions".'
+        if self.std < SPREAD_COLLAPSED:
             return "complete collapse"
         if self.rank < max(1.5, 0.05 * min(self.images - 1, self.dim)):
             return "dimensional collapse"
-        return "dead dimensions" if self.dead > 0.5 else "healthy"
+        if self.dead > 0.5:
+            return "dead dimensions"
+        return "small spread" if self.std < SPREAD_HEALTHY else "healthy"
 
     def __repr__(self) -> str:
         possible = min(self.images - 1, self.dim)
         rows = [
-            ("std", f"{self.std:.2f}", "about 1 if healthy, 0 if all are equal"),
+            ("std", f"{self.std:.2f}", f"about 1 if healthy, below {SPREAD_COLLAPSED:g} collapsed"),
             ("effective rank", f"{self.rank:.1f}", f"of {possible} possible"),
             ("dead dimensions", f"{self.dead:.0%}", f"of {self.dim}"),
             ("uniformity", f"{self.uniformity:.2f}", "-4 if spread evenly, 0 if all are equal"),

@@ -97,6 +97,18 @@ def _check(features: Tensor, targets: Tensor, which: str) -> None:
             f"linear_probe: {which}_features {tuple(features.shape)} and {which}_targets "
             f"{tuple(targets.shape)}, expected (N, D) and (N,), with N above 0"
         )
+    broken = int((~features.isfinite().all(dim=1)).sum())
+    if broken:
+        raise ValueError(
+            f"linear_probe: {broken} of {len(features)} rows of {which}_features hold nan or infinity. Look at the images "
+            f"they were made from, or leave them out."
+        )
+    unknown = int((targets < 0).sum())
+    if unknown:
+        raise ValueError(
+            f"linear_probe: {unknown} of {len(targets)} {which}_targets are below 0, which means that the class is not "
+            f"known; use images with labels, or leave these out."
+        )
 
 
 def _standardise(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,8 +136,8 @@ def linear_probe(
     """Accuracy on the test images of logistic regression on standardised features, 0 to 1.
 
     The minimum is scikit-learn's `LogisticRegression` at the same `C`; computed where the training features
-    are, in their precision, at least float32. Raises ValueError for shapes that do not fit, fewer than two
-    classes, a `C` that is not above 0, or a held-out part without images."""
+    are, in their precision, at least float32. Raises ValueError for shapes that do not fit, features that
+    are not finite, classes below 0 (not known), fewer than two classes, a `C` that is not above 0, or a held-out part without images."""
     _check(train_features, train_targets, "train")
     _check(test_features, test_targets, "test")
     if test_features.shape[1] != train_features.shape[1]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import SPREAD_COLLAPSED
 from .control import Control, graceful_sigint
 from .curves import draw_curves
 from .recorder import Recorder
@@ -30,7 +31,7 @@ class History(Recorder):
 
     ENDINGS = ("stopped", "finished", "failed")
     STATES = ("idle", "running", "paused", "stopping", *ENDINGS)
-    collapse_below = 0.2  # a spread of the embeddings (`std`) that means collapse …
+    collapse_below = SPREAD_COLLAPSED  # a spread of the embeddings (`std`) that means collapse …
     collapse_patience = (
         50  # … when so many logged values in a row say it; as many above end the alarm
     )
