@@ -32,7 +32,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and 
 
 def train(seed, **options):
     network = algorithm(seed, width=WIDTH)
-    options = dict(keep_best="loss", **QUIET) | options
+    best = dict(keep_best="loss") if "checkpoint_dir" in options else {}
+    options = QUIET | best | options
     return network, fit(network, loader(), epochs=EPOCHS, **options)
 
 

@@ -57,6 +57,13 @@ def test_recipe_builds_in_full_and_makes_a_step(path):
     )
 
 
+def test_a_shorter_run_warms_up_for_the_same_part():
+    recipe = read_recipe(next(path for path in RECIPES if path.stem == "ocean_supcon"))
+    assert (recipe.fit["warmup_epochs"], recipe.fit["epochs"]) == (10, 50)
+    _, rates = recipe.trial(batch_size=4, steps=2, epochs=5).columns()["lr"]
+    assert int(rates.argmax()) == 2  # of ten steps
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipe_says_where_its_number_comes_from(path):
     recipe, text = read_recipe(path), path.read_text()

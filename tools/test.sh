@@ -30,4 +30,4 @@ step "a browser"
 CHROMIUM=$(tools/chromium.sh)
 export CHROMIUM
 "$CHROMIUM" --version 2>/dev/null
-python -m pytest -q -m browser
+python -m pytest -q -n 2 --dist loadfile -m browser

@@ -64,7 +64,9 @@ class Recipe:
         callbacks: Iterable[Any] = (),  # of `fit`, for example `LiveCurves()`
         **overrides: Any,  # arguments of `fit` that replace the recipe's
     ) -> History:
-        "Trains as the recipe says, with the k-NN accuracy of labelled data along the way."
+        """Trains as the recipe says, with the k-NN accuracy of labelled data along the way.
+
+        With other `epochs` the warm-up stays the same part of the run, unless it is given too."""
         data, callbacks = self.load(), list(callbacks)
         if self.evaluate:
             callbacks.append(KNNMonitor(self.load("train"), self.load("test"), **self.evaluate))
@@ -87,6 +89,9 @@ class Recipe:
         return self._fit(data, **small | overrides)
 
     def _fit(self, data: ImageDataset, **arguments: Any) -> History:
+        if "epochs" in arguments and "warmup_epochs" in self.fit:  # the same part of the run
+            share = arguments["epochs"] / self.fit["epochs"]
+            arguments = {"warmup_epochs": self.fit["warmup_epochs"] * share} | arguments
         arguments = self.fit | arguments
         if arguments.get("seed", 0) is not None:
             seed_everything(arguments.get("seed", 0))
