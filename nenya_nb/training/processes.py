@@ -8,6 +8,7 @@ __all__ = ['launched', 'Processes', 'leave_group']
 # %% ../../nbs/training/35_processes.ipynb #imports
 import atexit
 import os
+import time
 from typing import Any
 
 import torch
@@ -81,7 +82,8 @@ class Processes:
 
     def wait(self) -> None:
         "Returns when all have come here."
-        self.collect(None)
+        if self.count > 1:
+            dist.barrier(group=self._group)
 
     def __repr__(self) -> str:
         return f"Processes({self.rank} of {self.count} on {self.device})"
@@ -90,4 +92,6 @@ class Processes:
 def leave_group() -> None:
     "Leaves the group in order, if this process is in one; otherwise done when the interpreter ends."
     if dist.is_initialized():
+        # until gloo's threads have let go of their last tensors: later that would abort the interpreter
+        time.sleep(0.2)
         dist.destroy_process_group()
