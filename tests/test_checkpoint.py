@@ -120,10 +120,13 @@ def test_resume_twice_with_worker_processes_is_bit_equal(tmp_path):
 
 
 def test_resume_in_a_new_process_is_bit_equal(tmp_path):
-    expected = whole()
-    fit(algorithm(), loader(), epochs=4, callbacks=[StopAt(8)], checkpoint_dir=tmp_path, **QUIET)
-    subprocess.run([sys.executable, __file__, "resume", tmp_path], check=True, timeout=60)
-    assert json.loads((tmp_path / "losses.json").read_text()) == expected
+    for part in ("whole", "stopped", "resumed"):  # each in a process of its own
+        subprocess.run([sys.executable, __file__, part, tmp_path], check=True, timeout=60)
+    whole, stopped, resumed = (
+        json.loads((tmp_path / f"{part}.json").read_text())
+        for part in ("whole", "stopped", "resumed")
+    )
+    assert len(whole) == 20 and stopped == whole[:8] and resumed == whole
 
 
 def test_resume_keeps_a_changed_learning_rate(tmp_path):
@@ -446,8 +449,13 @@ def in_child(function):
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[2])
-    history = fit(
-        algorithm(seed=123), loader(), epochs=4, checkpoint_dir=folder, resume=True, **QUIET
-    )
-    (folder / "losses.json").write_text(json.dumps(losses(history)))
+    part, folder = sys.argv[1], Path(sys.argv[2])
+    run = {"checkpoint_dir": folder / "run"}
+    options = {
+        "whole": {},
+        "stopped": run | {"callbacks": [StopAt(8)]},
+        "resumed": run | {"resume": True},
+    }
+    weights = algorithm(seed=123) if part == "resumed" else algorithm()
+    history = fit(weights, loader(), epochs=4, **options[part], **QUIET)
+    (folder / f"{part}.json").write_text(json.dumps(losses(history)))
