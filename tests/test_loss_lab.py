@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from counting_store import Disk
 from torch import nn
 
 pytest.importorskip("anywidget")
 import traitlets  # noqa: E402
 
-from nenya_nb.data import ImageDataset, ImageStore, load_dataset  # noqa: E402
+from nenya_nb.data import ImageDataset, load_dataset  # noqa: E402
 from nenya_nb.models.algorithms.barlow_twins import BarlowTwins  # noqa: E402
 from nenya_nb.models.algorithms.byol import BYOL  # noqa: E402
 from nenya_nb.models.algorithms.dino import DINO, DINOLoss  # noqa: E402
@@ -308,16 +309,6 @@ def test_fields_are_seen_as_in_training():
     trained = next(iter(dataset.loader(8)))[0][0]
     assert 0.5 < batch["views"][0].std() / trained.std() < 2
     assert batch["pictures"].unique().numel() > 100, "stretched, not black and white"
-
-
-class Disk(ImageStore):
-    def __init__(self, images):
-        super().__init__(images.shape, images.dtype)
-        self.images, self.asked = images, []
-
-    def read(self, rows):
-        self.asked += rows
-        return self.images[rows]
 
 
 def test_of_images_on_disk_only_the_batch_is_read(dataset):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from counting_store import Disk
 
 pytest.importorskip("anywidget")
 import ipywidgets  # noqa: E402
@@ -19,7 +20,6 @@ from nenya_nb.data import (  # noqa: E402
     Demean,
     GaussianBlur,
     ImageDataset,
-    ImageStore,
     MultiView,
     Normalize,
     RandomHorizontalFlip,
@@ -291,16 +291,6 @@ def test_noise_and_a_mean_taken_away_move_no_pixel():
 
 
 # --- images of every kind ---------------------------------------------------------------------------------------------
-
-
-class Disk(ImageStore):
-    def __init__(self, images):
-        super().__init__(images.shape, images.dtype)
-        self.images, self.asked = images, []
-
-    def read(self, rows):
-        self.asked += rows
-        return self.images[rows]
 
 
 def test_of_images_on_disk_only_the_shown_are_read(dataset):
