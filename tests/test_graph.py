@@ -1,7 +1,9 @@
 """Graphs of networks: every node and edge as in independent tracers, and by hand where those cannot see."""
 
+import inspect
 import json
 import operator
+import sys
 import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -843,6 +845,66 @@ def test_recursion_and_a_module_called_by_a_stranger():
     check(graph, net)
     assert graph["0.0@2"].parent == "1" and graph["0.0@2"].label == "0.0"
     assert starts(graph, "1.own") == ["0.0@2"]
+
+
+def test_a_long_forward_is_divided_by_the_functions_that_it_calls():
+    module = torchvision.models.optical_flow.raft_small().eval()
+    graph = trace(module, [1, 3, 128, 128], [1, 3, 128, 128], 3)
+    check(graph, module)
+    calls = [node for node in graph if node.kind == "function"]
+    assert (
+        len(graph.children()) <= 60
+        and graph.macs == stage_table(module, [1, 3, 128, 128], [1, 3, 128, 128], 3).total.macs
+    )
+    raft, helpers = sys.modules[type(module).__module__], torchvision.models.optical_flow._utils
+    for name, times in {"build_pyramid": 1, "index_pyramid": 3, "make_coords_grid": 2}.items():
+        code = getattr(raft.CorrBlock, name, None) or getattr(helpers, name)
+        lines, first = inspect.getsourcelines(code)
+        mine = [node for node in calls if node.label == name]
+        assert len(mine) == times and len({node.signature for node in mine}) == 1
+        for call in mine:
+            file, line = call.source.split(":")
+            assert file in code.__code__.co_filename and first <= int(line) < first + len(lines)
+            for node in graph.children(call.id):  # what stands in the function itself
+                if node.kind == "op" and node.source.startswith(file):
+                    assert first <= int(node.source.split(":")[1]) < first + len(lines)
+    assert "index_pyramid" in repr(graph) and len(graph.children("/index_pyramid")) < 60
+
+
+def test_a_function_that_runs_modules_is_no_group():
+    def only_sums(x):
+        return (x + 1) * 2 - (lambda y: y / 3)(x)
+
+    def with_layer(x, layer):
+        return layer(x + 1) * 2
+
+    def fails(x):
+        return (x + 1).reshape(7, 7)
+
+    class Long(nn.Module):
+        def __init__(self, wrong=False):
+            super().__init__()
+            self.layer, self.wrong = nn.Linear(4, 4), wrong
+
+        def forward(self, x):
+            for _ in range(15):
+                x = with_layer(only_sums(x), self.layer)
+            return fails(x) if self.wrong else x
+
+    graph = trace(Long(), [2, 4])
+    check(graph, Long())
+    assert [node.label for node in graph.children()][1:6] == [
+        "only_sums",
+        "add",
+        "layer",
+        "mul",
+        "only_sums",
+    ]
+    assert {len(graph.children(n.id)) for n in graph if n.kind == "function"} == {4}
+    assert starts(graph, "/only_sums/sub") == ["/only_sums/mul", "/only_sums/div"]
+    stopped = trace(Long(wrong=True), [2, 4])
+    check(stopped)
+    assert not stopped.complete and stopped["/fails/reshape"].shapes_out == ()
 
 
 def test_names_are_data():

@@ -17,12 +17,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Node:
-    "A module's call, an operation, an input or an output."
+    "A module's call, an operation, a function's call, an input or an output."
 
     id: str  # path, "@2" for the second call; of an operation "layer1.0/add", "layer1.0/add#2"
     parent: str  # id of the group that holds it; "" is the whole
-    kind: str  # "module", "op", "input" or "output"
-    type: str  # class, or name of the operation
+    kind: str  # "module", "op", "function" (a group of operations), "input" or "output"
+    type: str  # class, or name of the operation or function
     role: str  # conv, norm, activation, pool, linear, attention, embedding, recurrent, dropout, reshape, merge, block, stage or other
     label: str  # last part of the path
     path: str = ""  # for `get_submodule`; "" for operations, and for names that are cut

@@ -8,6 +8,7 @@ __all__ = ['role_of', 'short_name', 'code_of', 'Levels']
 # %% ../../nbs/introspect/27_levels.ipynb #imports
 import hashlib
 import re
+from collections import Counter
 
 from torch import nn
 
@@ -84,6 +85,9 @@ def code_of(
     return code if len(code) <= 400 else ""
 
 # %% ../../nbs/introspect/27_levels.ipynb #Levels
+_READABLE = 40  # nodes at one level
+
+
 class Levels:
     "The nodes of a recording as a tree: `inside[node]` lists what a node holds."
 
@@ -100,6 +104,9 @@ class Levels:
         for holder in list(self.holders.values()):
             if self._comes_back(holder):
                 self._dissolve(holder)
+        for holder, nodes in list(self.inside.items()):
+            if len(nodes) > _READABLE:
+                self._divide(holder)
 
     def _tidy(self, root: Record) -> None:
         "Drops what nobody reads and what reads nothing: helpers such as an unused `arange`."
@@ -190,3 +197,20 @@ class Levels:
 
         nodes[place : place + 1] = self.inside.pop(holder)
         nodes.sort(key=first)
+
+    def _divide(self, call: Record) -> None:
+        "Operations of one function's call become a group, if no module ran in it."
+        nodes = self.inside.pop(call)
+        size = Counter(function for node in nodes for function in node.within)
+        mixed = {f for record in call.children if record.kind == "module" for f in record.within}
+        for node in nodes:
+            parent = call
+            for function in node.within:
+                whole = size.get(parent, len(nodes))
+                if function not in mixed and 1 < size[function] < whole:
+                    if function not in self.parent:
+                        self.parent[function] = parent
+                        self.inside.setdefault(parent, []).append(function)
+                    parent = function
+            self.parent[node] = parent
+            self.inside.setdefault(parent, []).append(node)

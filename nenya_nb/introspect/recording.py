@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
+from types import FrameType
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from nenya_nb.introspect.tensors import (
+    code_place,
+    frames_of_code,
     line_of_code,
     may_overlap,
     operation_name,
@@ -35,8 +38,8 @@ from nenya_nb.introspect.tensors import (
 class Record:
     "One thing that ran in a trace: a module's call, an operation, an input or an output."
 
-    kind: str  # "module", "op", "input", "output"
-    name: str  # path of the module, name of the operation
+    kind: str  # "module", "op", "function", "input", "output"
+    name: str  # path of the module, name of the operation or function
     parent: "Record | None" = None  # the call in which it ran
     module: nn.Module | None = None
     when: int = 0  # counts up
@@ -51,8 +54,12 @@ class Record:
     kept: int = 0  # bytes that autograd keeps
     uncounted: set = field(default_factory=set)  # operations whose MACs nobody knows
     held: list = field(default_factory=list)  # while it runs: tensors taken, with their versions
+    stack: list = field(
+        default_factory=list
+    )  # while it runs: frames of functions, with their records
     detail: str = ""
     source: str = ""  # file and line
+    within: tuple = ()  # functions that the call's `forward` was in, from the outside in
 
 # %% ../../nbs/introspect/25_recording.ipynb #Recorder
 _PASS = {"detach", "contiguous", "data", "alias", "requires_grad"}  # bookkeeping
@@ -167,7 +174,7 @@ class Recorder(TorchFunctionMode):
             written = {storage_of(t): t for t in reversed(changed)}
             written |= {s: t for t in found for s, w in written.items() if t is w}
             if name in _ASKS and any(maker for maker, _ in record.reads):
-                self.notes[f"{name} at {line_of_code()} {_ASKS[name]}"] = True
+                self.notes[f"{name} at {line_of_code(frames_of_code())} {_ASKS[name]}"] = True
             if name in _PASS and not written and given:
                 for tensor in made:
                     self._same(given[0], tensor, record.reads[0][0])
@@ -198,7 +205,22 @@ class Recorder(TorchFunctionMode):
         said += [say(value) for value in args if not isinstance(value, Tensor)]
         said += [f"{key}={say(value)}" for key, value in kwargs.items() if say(value)]
         record.detail = ", ".join(filter(None, said))[:180]
-        record.source = line_of_code()
+        frames = frames_of_code()
+        record.source, record.within = line_of_code(frames), self._functions(frames[1:])
+
+    def _functions(self, frames: list[FrameType]) -> tuple[Record, ...]:
+        "Records of the functions that are running in this call, one for each call of a function."
+        stack, known = self.here.stack, 0
+        frames = [frame for frame in frames if not frame.f_code.co_name.startswith("<")]
+        while known < min(len(stack), len(frames)) and stack[known][0] is frames[known]:
+            known += 1
+        del stack[known:]
+        for frame in frames[known:]:
+            code = frame.f_code
+            record = Record("function", code.co_name, self.here, done=True)
+            record.source = code_place(code.co_filename, code.co_firstlineno)
+            stack.append((frame, record))
+        return tuple(record for _, record in stack)
 
     def _enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if self.inside:
@@ -213,6 +235,7 @@ class Recorder(TorchFunctionMode):
                 self._inputs(module, args, kwargs)
             else:
                 record.leaf = self.is_leaf(module)
+                record.within = self._functions(frames_of_code()[1:])
             record.reads = [(self.maker(tensor), tuple(tensor.shape)) for tensor in given]
             self.here.children.append(record)
             self.here, self.inside = record, int(record.leaf)
@@ -236,7 +259,7 @@ class Recorder(TorchFunctionMode):
         self.inside = 0
         record = self.here
         self.here = record.parent
-        given, record.held = record.held, []
+        given, record.held, record.stack = record.held, [], []
         if out is None and sys.exc_info()[0] is not None:  # it failed
             return None
         with torch._C.DisableTorchFunction():

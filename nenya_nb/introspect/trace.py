@@ -33,7 +33,7 @@ def _settings(module: nn.Module | None) -> str:
 
 def _sign(record: Record, role: str, detail: str, signed: list[str], wires: list[tuple]) -> str:
     "A hash of type, settings, parts and wires."
-    kind, own = record.name if record.kind == "op" else type(record.module).__name__, []
+    kind, own = type(record.module).__name__ if record.kind == "module" else record.name, []
     if record.module is not None:
         table = record.module._parameters.items()
         own = [(name, tuple(p.shape)) for name, p in table if p is not None]
@@ -81,7 +81,7 @@ class _Writer:
         while todo:
             holder = todo.pop()
             for record in self.levels.inside.get(holder, ()):
-                if record.kind == "op":
+                if record.kind != "module":
                     counts[holder, record.name] += 1
                     number = counts[holder, record.name]
                     wish = f"{self.ids[holder]}/{record.name}" + f"#{number}" * (number > 1)
@@ -136,7 +136,7 @@ class _Writer:
 
     def node(self, record: Record, about: Callable = _about) -> Node:
         "A module's or an operation's node."
-        known, op = self.known[record], record.kind == "op"
+        known, op = self.known[record], record.kind != "module"
         parent = self.levels.parent[record]
         group = bool(self.levels.inside.get(record))
         holder = parent.name

@@ -131,6 +131,15 @@ def _first_look(graph: ModuleGraph, opened: list[str]) -> tuple[list[list[Node]]
     return rows, [(*ends, shape) for ends, shape in links.items()]
 
 
+def _bow(rows: int) -> float:
+    "How far an arrow over so many rows swings out; long ones hardly farther than short ones."
+    return 0.25 * min(rows, 8) + 0.06 * max(rows - 8, 0)
+
+
+def _fit(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: max(letters - 1, 0)]}…"
+
+
 def _count(number: int) -> str:
     "25557032 → 25.6M."
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -148,9 +157,9 @@ def draw_first_look(
     rows, links = _first_look(graph, first_groups(graph) if opened is None else opened)
     taken = [shape for node in graph if node.kind == "input" for shape in node.shapes_out]
     batch = taken[0][:1] if taken else ()  # left out of the shapes
-    longest = max((b - a for a, b, _ in links if b != a + 1), default=0)
-    width = 4.15 + 0.27 * longest
-    letters = int(40 * 4.15 / width)  # that a box has room for
+    longest = max((abs(b - a) for a, b, _ in links if b != a + 1), default=0)
+    width = 4.2 + 0.5 * _bow(longest)
+    letters = int(40 * 4.2 / width)  # that a box has room for
     for i, run in enumerate(rows):
         node, tone = run[0], _TONES.get(run[0].role, "#7B848E")
         box = dict(boxstyle="round,pad=0.02,rounding_size=0.12", facecolor=tone, edgecolor=tone)
@@ -158,19 +167,20 @@ def draw_first_look(
         ax.add_patch(_patches().Rectangle((-0.02, -i - 0.32), 0.1, 0.64, color=tone))
         name = node.path if 0 < len(node.path) <= letters // 2 else node.label
         name += f" … {run[-1].label}  ×{len(run)}" if len(run) > 1 else ""
+        name = _fit(name, letters - 6 * bool(node.params))
         kind = "" if node.type == node.label or node.kind in ("input", "output") else node.type
         params = sum(part.params for part in run if not part.shares)
         ax.text(
             0.2,
             -i,
-            name[: letters - 6],
+            name,
             va="center",
             fontsize=7,
             fontweight="bold",
             parse_math=False,
         )
         room = letters - len(name) - 8 * bool(params)
-        kind = kind if len(kind) <= room else f"{kind[: room - 1]}…" if room > 4 else ""
+        kind = _fit(kind, room) if room > 4 else ""
         numbers = f"{kind}  {_count(params)}" if params else kind
         ax.text(
             3.92, -i, numbers, va="center", ha="right", fontsize=6.5, color="0.35", parse_math=False
@@ -186,7 +196,7 @@ def draw_first_look(
             )
             ax.text(2.1, -a - 0.5, sizes, va="center", fontsize=5.5, color="0.35")
         else:
-            bend = f"arc3,rad={-0.5 if b > a else 0.5}"
+            bend = f"arc3,rad={-2 * _bow(abs(b - a)) / (b - a)}"
             arrow = _patches().FancyArrowPatch(
                 (4.04, -a), (4.04, -b), connectionstyle=bend, color="#A84600", lw=1, **style
             )

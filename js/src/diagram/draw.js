@@ -46,7 +46,7 @@ export function sentenceOf(cell, batch) {
   const { node } = cell;
   const words = [
     nameOf(cell).slice(0, 200),
-    node.kind === "module" || node.kind === "op" ? String(node.type).slice(0, 200) : node.kind,
+    node.kind === "input" || node.kind === "output" ? node.kind : String(node.type).slice(0, 200),
     cell.count > 1 && `${cell.count} times`,
     node.calls > 1 && `runs ${node.calls} times`,
     numbersText(cell.cost),

@@ -5,7 +5,7 @@
  * @property {string} id
  * @property {GraphNode|null} parent the group that holds it; null at the top
  * @property {GraphNode[]} children in the order they ran
- * @property {"module"|"op"|"input"|"output"} kind
+ * @property {"module"|"op"|"function"|"input"|"output"} kind
  * @property {string} type class, or name of the operation
  * @property {string} role colour and sign, see roles.js
  * @property {string} label

@@ -427,7 +427,7 @@ export function createPane(data, options) {
 /** Which colours and signs there are in this picture, and what the lines mean. */
 function legendOf(graph) {
   const roles = new Map();
-  for (const node of graph.nodes) if (node.kind === "module" || node.kind === "op") roles.set(roleOf(node), (roles.get(roleOf(node)) ?? 0) + 1);
+  for (const node of graph.nodes) if (node.kind !== "input" && node.kind !== "output") roles.set(roleOf(node), (roles.get(roleOf(node)) ?? 0) + 1);
   const entry = (role) =>
     h("span", { class: "nnb-key-role", data: { tone: ROLES[role].tone } }, h("i", {}, icon(ROLES[role].sign)), ROLES[role].name);
   const line = (kind, text) => h("span", { class: "nnb-key-line" }, h("i", { class: `nnb-line-${kind}` }), text);
