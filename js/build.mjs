@@ -19,7 +19,7 @@ async function walk(folder) {
 
 /** Hash of everything a bundle is made from; build_backend.py computes the same one. */
 async function fingerprint() {
-  const files = (await walk(source)).map((name) => `src/${name.split(sep).join("/")}`);
+  const files = (await walk(source)).filter((name) => /\.(js|css)$/.test(name)).map((name) => `src/${name.split(sep).join("/")}`);
   const hash = createHash("sha256");
   for (const name of [...files, "build.mjs", "package-lock.json", "package.json"].sort()) {
     const text = (await readFile(join(here, name), "utf8")).replaceAll("\r\n", "\n");

@@ -27,7 +27,8 @@ MIN_NODE = 20  # major version
 
 def fingerprint(js: Path = JS) -> str:
     "Hash of everything a bundle is made from; build.mjs writes the same one beside the bundles."
-    names = [path.relative_to(js).as_posix() for path in (js / "src").rglob("*") if path.is_file()]
+    found = [path for path in (js / "src").rglob("*") if path.suffix in (".js", ".css")]
+    names = [path.relative_to(js).as_posix() for path in found]
     digest = hashlib.sha256()
     for name in sorted([*names, "build.mjs", "package-lock.json", "package.json"]):
         text = (js / name).read_bytes().replace(b"\r\n", b"\n")

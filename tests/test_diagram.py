@@ -7,15 +7,13 @@ import time
 import numpy as np
 import pytest
 import torch
+import traitlets
 from torch import nn
 
-pytest.importorskip("anywidget")
-import traitlets  # noqa: E402
-
-from nenya_nb.introspect.trace import trace  # noqa: E402
-from nenya_nb.widgets import base  # noqa: E402
-from nenya_nb.widgets.base import script_json  # noqa: E402
-from nenya_nb.widgets.diagram import (  # noqa: E402
+from nenya_nb.introspect.trace import trace
+from nenya_nb.widgets import base
+from nenya_nb.widgets.base import script_json
+from nenya_nb.widgets.diagram import (
     ArchitectureDiagram,
     _first_look,
     first_groups,
@@ -166,6 +164,8 @@ def test_selection_is_checked_and_gives_the_module():
     with pytest.raises(traitlets.TraitError, match=r"stage\.2\.conv"):
         diagram.selected = "stage.2.convv"
     assert ArchitectureDiagram(diagram.graphs[0], selected="fc").module is None
+    wrapped = ArchitectureDiagram(nn.DataParallel(net), SHAPE, selected="stage.2.conv")
+    assert wrapped.module is net.stage[2].conv
 
 
 def test_expanded_starts_at_the_first_look_and_can_be_chosen(graph):
@@ -183,6 +183,10 @@ def test_what_is_open_is_checked(graph):
         diagram.expanded = ["x" * 1_000_000]
     assert len(str(error.value)) < 1000
     diagram.expanded = ["stage", "stage.0×4"]  # as the page says it of a fold
+    layers = ArchitectureDiagram(nn.Sequential(*[nn.Linear(4, 4) for _ in range(3)]), [1, 4])
+    layers.expanded = ["0×3"]  # a fold of parts that have no parts
+    with pytest.raises(traitlets.TraitError, match="'0' has no parts"):
+        layers.expanded = ["0"]
     pair = ArchitectureDiagram.compare(graph, graph)
     with pytest.raises(traitlets.TraitError, match="node 'nonsense'"):
         pair.expanded_other = ["nonsense"]
@@ -227,6 +231,9 @@ def test_compare_holds_two_networks(graph):
     with pytest.raises(traitlets.TraitError):
         both.selected_other = "stage.3"
     assert "four" not in repr(both) and repr(both).count("Net") >= 2
+    chosen = dict(selected_other="stage.3", expanded_other=["stage", "stage.3"], expanded=[])
+    other = ArchitectureDiagram.compare(Net(2), Net(), SHAPE, **chosen)
+    assert {name: getattr(other, name) for name in chosen} == chosen
     assert set(both.page_state()) >= {"graph", "other", "selected_other", "titles"}
 
 
@@ -270,7 +277,8 @@ def test_still_mode_has_a_picture_and_the_tree(monkeypatch, graph):
 
 def test_real_page_of_resnet50_is_small_and_has_no_address(monkeypatch):
     monkeypatch.undo()
-    torchvision = pytest.importorskip("torchvision")
+    import torchvision
+
     try:
         text = ArchitectureDiagram(torchvision.models.resnet50(), [1, 3, 224, 224]).to_html()
         bundle = base.read_bundle("diagram.js")

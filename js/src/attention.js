@@ -160,6 +160,7 @@ function render({ model, el }) {
       setAttribute(button, "aria-pressed", String(i === special ? state.query.length === 2 : state.query.length === 1 && state.query[0] === i)),
     );
     setText(tokens.lastChild, state.query.length === 2 ? named : "A patch");
+    tokens.lastChild.hidden = !model.get("grid")?.length;
     setText(high, shown ? formatPercent(most) : "–");
     setText(left, model.get("note") ? `${model.get("note")} ${page ? "The others need a kernel: run this in a notebook." : "The others come from Python when asked for."}` : "");
     readOut();
@@ -172,6 +173,7 @@ function render({ model, el }) {
       held = maps(token),
       shown = held && lookFrom(held, token, state.rollout ? -1 : state.head, info.grid),
       named = tokenName(state.query, info);
+    setAttribute(readout, "aria-live", hovered ? "off" : "polite"); // what looks is read out, what a pointer passes is not
     if (token == null) return setText(readout, `${named} does not look in this layer; choose ${info.special ? "CLS" : "a patch"}.`);
     if (!shown)
       return setText(readout, !info.grid.length ? "The tokens of this layer have no place in the picture." : page ? "This page does not carry this patch of this layer; CLS, or another layer, may be there." : "Asking Python …");

@@ -31,7 +31,6 @@ function render({ model, el }) {
     scheme = { kind: "plain" },
     moment = -1,
     pinned = -1,
-    titles = [],
     wanted = 0,
     gone = false;
 
@@ -142,19 +141,6 @@ function render({ model, el }) {
     if (pinned < 0) showCard(-1);
   }
 
-  /** A picture that was shown keeps being shown when older ones were dropped. */
-  function sameFrame() {
-    const now = model.get("frame") ?? -1,
-      next = cloud.frames.map((f) => f.title),
-      shown = titles[now];
-    titles = next;
-    if (now < 0 || shown == null || shown === next[now]) return now;
-    const found = next.indexOf(shown),
-      index = found >= 0 ? found : Math.floor(now / 2);
-    tell("frame", index);
-    return index;
-  }
-
   function rebuild() {
     const before = cloud.moments;
     cloud = readCloud((name) => model.get(name));
@@ -169,7 +155,7 @@ function render({ model, el }) {
     scheme = colouring(cloud, model.get("colour"), 0);
     plot.setLook(paint(cloud, scheme, theme));
     plot.setCloud(cloud);
-    timeline.setFrames(cloud.frames, sameFrame(), before < 1);
+    timeline.setFrames(cloud.frames, model.get("frame") ?? -1, before < 1);
     setTime(timeline.time);
     recolour();
     showMarks();
@@ -192,7 +178,8 @@ function render({ model, el }) {
   frame.on("change:selected", showMarks);
   frame.on("change:isolated", showMarks);
   frame.on("change:colour", () => (bar.setColour(model.get("colour")), recolour()));
-  frame.on("change:frame", () => timeline.setFrame(model.get("frame")));
+  // with new pictures the rebuild will turn to it
+  frame.on("change:frame", () => wanted || model.get("frames") !== cloud.frames || timeline.setFrame(model.get("frame")));
   frame.on("change:height", () => layout());
   requestAnimationFrame(() =>
     requestAnimationFrame(() => {

@@ -89,6 +89,7 @@ function render({ model, el }) {
       row: (i) => row(images, i),
       classes: model.get("classes") ?? [],
       names: model.get("names") ?? [],
+      passing: hover !== null,
     });
     if (frame && found) chart.draw(plotOf(frame, found, cell?.[0] ?? 0));
   }
@@ -119,7 +120,8 @@ function render({ model, el }) {
     const both = pictures(frame, found, now, { byClass: model.get("order") === "class", classes, gradient });
     both.forEach((picture, i) => matrices[i].draw(picture));
     setText(said, explain(frame, found, now));
-    const times = frame.scale === 1 ? [] : [`The algorithm's loss is ${formatPlain(frame.scale)} times the mean over rows or directions.`];
+    const factor = [frame.scale !== 1 && formatPlain(frame.scale), frame.facts.times_temperature && "τ"].filter(Boolean).join(" ");
+    const times = !factor ? [] : [`The algorithm's loss is ${factor} times the mean over rows or directions.`];
     setText(notes, [...frame.notes, ...times].join(" "));
     point();
     root.dataset.ready = "true";

@@ -41,8 +41,17 @@ export function createModel(state) {
   };
 }
 
-/** Starts the widget whose record lies in the page. */
+/** Starts the widget whose record lies in the page; says why if that fails. */
 export async function start(doc = document) {
+  try {
+    await show(doc);
+  } catch (error) {
+    doc.getElementById("nnb-widget").textContent = `This page could not be shown: ${error.message}`;
+    throw error;
+  }
+}
+
+async function show(doc) {
   const record = JSON.parse(doc.getElementById("nnb-record").textContent, revive);
   const url = URL.createObjectURL(new Blob([record.esm], { type: "text/javascript" }));
   const found = (await import(url)).default;

@@ -3,6 +3,7 @@ import { row, unpack } from "./lib/arrays.js";
 import { h, setAttribute, setText } from "./lib/dom.js";
 import { formatPercent } from "./lib/format.js";
 import { createFrame } from "./lib/frame.js";
+import { helpBox } from "./lib/help.js";
 import { throttle } from "./lib/scheduler.js";
 import { slider } from "./lib/slider.js";
 import { createBars, createPatch } from "./reconstruction/numbers.js";
@@ -46,12 +47,11 @@ function render({ model, el }) {
   const title = h("h3", { class: "nnb-title" }),
     notes = h("div", { class: "nnb-notes" }),
     said = h("div", { class: "nnb-quiet" });
-  const help = h("button", { type: "button", class: "nnb-help", "aria-label": `About the error: ${HELP.all}` }, "?");
   const whose = h(
     "div",
     { class: "nnb-bars-head" },
     h("b", {}, "Squared error on hidden pixels"),
-    h("span", { class: "nnb-help-box" }, help, h("div", { class: "nnb-tip", role: "tooltip" }, HELP.all)),
+    helpBox("About the error", HELP.all),
     h("span", { class: "nnb-quiet" }),
   );
   body.append(
@@ -113,10 +113,8 @@ function render({ model, el }) {
     rows.select(state.image, beside);
     stage.setPictures(image, columns[beside] ?? { image }, ["original", beside?.toLowerCase() ?? ""]);
     stage.setWipe(state.wipe);
-    if (mask) {
-      stage.setPatch(state.patch, mask.shape);
-      patch.draw(image, painted, mask, state.patch);
-    }
+    stage.setPatch(mask ? state.patch : [], mask?.shape ?? null);
+    if (mask) patch.draw(image, painted, mask, state.patch);
     const base = (k) => (data.baselines ? data.baselines.data[state.image * 3 + k] : NaN);
     whose.hidden = !data.scores;
     setText(whose.lastChild, `picture ${state.image + 1}`);

@@ -24,9 +24,8 @@ function render({ model, el }) {
   const middleOf = (stage) => stage.field.grid.map((n) => Math.floor(n / 2));
   let pictures = [],
     maps = [],
-    shared = false,
-    asked = "",
-    problem = "";
+    shared = false;
+  const asked = {}; // what Python is asked for and has not answered: one thing of a kind at a time, and then what is wanted
 
   // --- sizes
   const slider = h("input", { type: "range", min: 0, max: view.sizes.length - 1, step: 1, "aria-label": "Image size",
@@ -67,6 +66,7 @@ function render({ model, el }) {
     pictures: Boolean(unpack(model.get("pictures"))),
     onMiddle: () => tell("position", middleOf(current())),
     onImage: (i) => tell("image", i),
+    onMeasure: () => drawSight(),
   });
   const heading = h("h3", { class: "nnb-stage-title" }),
     about = h("p", { class: "nnb-about" });
@@ -79,11 +79,16 @@ function render({ model, el }) {
   const channelNow = () => Math.min(model.get("channel"), (mapsNow()?.full[0] ?? Infinity) - 1);
   /** Asks Python; silent where the kernel is gone, which the notice says. */
   function ask(content) {
+    if (asked[content.want]) return;
     try {
       model.send(content);
-    } catch {
-      asked = "";
-    }
+      asked[content.want] = true;
+    } catch {}
+  }
+  /** Draws, which asks for what is wanted by now; an empty trait is no answer: Python has only dropped what it had. */
+  function answered(want, trait, draw) {
+    if (Object.keys(model.get(trait) ?? {}).length) asked[want] = false;
+    draw();
   }
 
   function select(name) {
@@ -110,18 +115,14 @@ function render({ model, el }) {
     large.show({ stage: current(), maps: found, values: valuesNow(), channel: channelNow(), shared, waiting: !frame.page });
   }
 
-  const keyOf = () => `${current().name} ${positionNow().join(" ")}`;
-  const measure = throttle((key, stage, position) => key === keyOf() && ask({ want: "field", stage, position }), 300);
+  const measured = () => model.get("effective")?.[`${current().name} ${positionNow().join(" ")}`];
+  const wanted = () => sight.measuring() && !measured() && !frame.page && mapsNow();
+  const measure = throttle(() => wanted() && ask({ want: "field", stage: current().name, position: positionNow() }), 300);
   function drawSight() {
-    const [key, position] = [keyOf(), positionNow()];
-    const packed = model.get("effective")?.[key];
-    const heat = packed ? unpack(packed.bytes) : null;
-    problem = packed?.problem ?? "";
-    if (!heat && !problem && !frame.page && pictures.length && asked !== key) {
-      asked = key;
-      measure(key, current().name, position);
-    }
-    sight.show({ stage: current(), position, picture: pictures[model.get("image")], heat, live: !frame.page, problem });
+    const position = positionNow(),
+      { bytes, problem = "" } = measured() ?? {};
+    if (wanted()) measure();
+    sight.show({ stage: current(), position, picture: pictures[model.get("image")], heat: unpack(bytes), live: !frame.page, problem });
     sight.images(pictures, model.get("image"));
     large.position(position);
   }
@@ -148,7 +149,6 @@ function render({ model, el }) {
     const all = unpack(model.get("pictures"));
     pictures = all ? Array.from({ length: all.shape[0] }, (_, i) => row(all, i)) : [];
     maps = (model.get("maps") ?? []).map(unpackMaps);
-    asked = "";
   }
 
   unpackAll();
@@ -181,9 +181,9 @@ function render({ model, el }) {
   frame.on("change:maps", () => (unpackAll(), drawStage()));
   frame.on("change:image", drawStage);
   frame.on("change:channel", () => (channels.pick(channelNow()), drawMap()));
-  frame.on("change:detail", drawMap);
+  frame.on("change:detail", () => answered("map", "detail", drawMap));
   frame.on("change:position", drawSight);
-  frame.on("change:effective", drawSight);
+  frame.on("change:effective", () => answered("field", "effective", drawSight));
   return () => {
     sendSize.cancel();
     measure.cancel();

@@ -1,5 +1,6 @@
 // ViewsPlayground: every knob of a recipe of views, and the views it makes, with the same luck.
 import { row, unpack } from "./lib/arrays.js";
+import { copyText } from "./lib/clipboard.js";
 import { h, setAttribute, setText } from "./lib/dom.js";
 import { createFrame } from "./lib/frame.js";
 import { createScheduler } from "./lib/scheduler.js";
@@ -76,6 +77,7 @@ function render({ model, el }) {
 
   function showSet(key, value) {
     knobs.resetOthers(key);
+    draw = 0; // every position was made with the first seed
     chosen = states.knobs[key].find((entry) => JSON.stringify(entry.value) === JSON.stringify(value)).set;
     plan.request();
   }
@@ -89,7 +91,7 @@ function render({ model, el }) {
   function reset() {
     knobs.resetOthers();
     if (page) {
-      chosen = states.start;
+      [chosen, draw] = [states.start, 0];
       return plan.request();
     }
     const start = {};
@@ -104,13 +106,9 @@ function render({ model, el }) {
     setText(show, listing.hidden ? "Show the code" : "Hide the code");
   }
   async function copyCode() {
-    try {
-      await navigator.clipboard.writeText(model.get("code"));
-      setText(copy, "Copied");
-    } catch {
-      getSelection().selectAllChildren(lines); // no permission: at least it is selected
-      setText(copy, "Selected");
-    }
+    const done = await copyText(model.get("code"), root);
+    if (!done) getSelection().selectAllChildren(lines); // no permission: at least it is selected
+    setText(copy, done ? "Copied" : "Selected");
     setTimeout(() => setText(copy, "Copy"), 1500);
   }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { plainColour } from "../src/diagram/export.js";
 import { buildCells, findRuns, visibleCells } from "../src/diagram/fold.js";
 import { readGraph, shapesText, shapeText, unpackGraph } from "../src/diagram/graph.js";
 import { createLayout } from "../src/diagram/layout.js";
@@ -83,6 +84,11 @@ test("a segment that repeats is placed alike", () => {
   const boxes = [0, 30, 30, 30, 30, 0].map((w) => ({ w, h: w ? 10 : 0, ax: w / 2 }));
   const arcs = [[0, 1], [0, 2], [1, 3], [2, 3], [2, 4], [3, 5], [4, 5]].map(([u, v]) => ({ u, v }));
   assert.deepEqual(placeBoxes(boxes, arcs), placeBoxes(boxes, arcs));
+});
+
+test("colours in a saved picture are of a kind that every program reads", () => {
+  assert.equal(plainColour("color(srgb 0.5 1 0.00392157)"), "rgb(128, 255, 1)");
+  for (const other of ["rgb(1, 2, 3)", "none", "12px"]) assert.equal(plainColour(other), other);
 });
 
 test("cut nodes are the parts that all paths go through", () => {

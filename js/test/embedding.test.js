@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { between, fitBox, panBy, scaleBar, toScreen, toWorld, zoomAt } from "../src/embedding/camera.js";
-import { agreementAt, classCounts, extent, middles, neighboursOf, pointsAt, readCloud, shuffled } from "../src/embedding/cloud.js";
+import { agree, agreementAt, classCounts, extent, middles, neighboursOf, pointsAt, readCloud, shuffled } from "../src/embedding/cloud.js";
 import { classLook, colouring, paint, range, scaleColour } from "../src/embedding/colours.js";
 import { buildGrid, nearestPoint, pointsInside } from "../src/embedding/grid.js";
 import { placeLabels } from "../src/embedding/overlay.js";
@@ -40,6 +40,12 @@ test("agreement is the share of neighbours with the same label, at each moment",
   assert.deepEqual([...agreementAt(c, 1)], [0.5, 0.5, 0.5, 0.5]);
   assert.equal(agreementAt(cloud({ labels: null }), 0), null);
   assert.equal(agreementAt(cloud({ nearest: packed("int32", [2, 4, 0], new Int32Array(0)) }), 0), null);
+});
+
+test("a point without a label agrees with nobody", () => {
+  const c = cloud({ labels: packed("int32", [4], new Int32Array([-1, 0, 0, -1])) });
+  assert.deepEqual([...agreementAt(c, 0)], [NaN, 0, 0, NaN]);
+  assert.deepEqual([agree(c, 1, 2), agree(c, 0, 3), agree(c, 0, 1), agree(cloud({ labels: null }), 0, 3)], [true, false, false, true]);
 });
 
 test("nothing yet, and nothing known, are clouds too", () => {

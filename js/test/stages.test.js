@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
-  boxesOf, cellAt, concentration, fieldSentences, fieldWord, firstChannel, histogram, ordered, scaleOf, step, strideOf,
+  boxesOf, concentration, fieldSentences, fieldWord, firstChannel, histogram, ordered, scaleOf, strideOf,
   unpackField, unpackMaps, unpackStages,
 } from "../src/stages/model.js";
 
@@ -73,12 +73,16 @@ test("histogram and concentration count", () => {
   assert.equal(concentration([0, 0]), null);
 });
 
-test("positions are picked by pointer and by keys", () => {
-  assert.deepEqual(cellAt(0.99, 0, [4, 8]), [0, 7]);
-  assert.deepEqual(cellAt(1, 1, [4, 8]), [3, 7]);
-  assert.deepEqual(step("ArrowUp", [0, 3], [4, 8]), [0, 3]);
-  assert.deepEqual(step("ArrowRight", [0, 3], [4, 8]), [0, 4]);
-  assert.equal(step("a", [0, 0], [4, 8]), null);
+test("a map that is not all numbers has the colours of those that are", () => {
+  const maps = unpackMaps(MAPS);
+  assert.deepEqual(scaleOf(maps, { data: [NaN, -2, 1, Infinity] }, false), { low: -2, high: 2, map: "signed" });
+  assert.deepEqual(scaleOf({ ...maps, signed: false }, { data: [NaN] }, false), { low: 0, high: 1, map: "viridis" });
+  const torn = { ...maps, signed: false, numbers: (c) => (c ? { low: NaN, high: NaN } : { low: 1, high: 3 }) };
+  assert.deepEqual(scaleOf(torn, null, true), { low: 0, high: 3, map: "viridis" });
+  assert.deepEqual(histogram({ data: [0, NaN, 1, Infinity] }, 0, 1, 2), [1, 1]);
+});
+
+test("the stride of a map, where it is not whole, is near", () => {
   assert.equal(strideOf(64, 16), "4");
   assert.equal(strideOf(65, 9), "≈ 7.2");
 });

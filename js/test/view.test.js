@@ -15,11 +15,12 @@ import { hostName } from "../src/lib/host.js";
 import { createScheduler, throttle } from "../src/lib/scheduler.js";
 import { RunStore } from "../src/lib/series.js";
 import { hostTheme } from "../src/lib/theme.js";
-import { createModel, revive } from "../src/page.js";
+import { createModel, revive, start } from "../src/page.js";
 import { chartOf } from "../src/live_curves/chart.js";
 import { drawChart } from "../src/live_curves/draw.js";
 import { epochLines, eventsAt, eventText, spaced } from "../src/live_curves/marks.js";
 import { GAUGES, gaugeTitle, otherPanel, PANELS, spreadWord } from "../src/live_curves/panels.js";
+import { createPointer } from "../src/live_curves/pointer.js";
 import { createRuns } from "../src/live_curves/runs.js";
 import { axisRange, linearTicks, logTicks, makeScale, timeTicks } from "../src/live_curves/scale.js";
 import { spread } from "../src/live_curves/spread.js";
@@ -51,6 +52,33 @@ test("ticks of one axis have the same number of decimals", () => {
   assert.deepEqual(formatTicks([]), []);
 });
 
+test("ticks of one axis differ, however close one looks", () => {
+  assert.deepEqual(formatTicks([1200, 1202, 1204]), ["1,200", "1,202", "1,204"]);
+  assert.deepEqual(formatTicks([123400, 123450, 123500]), ["123.40k", "123.45k", "123.50k"]);
+  assert.deepEqual(formatTicks([0, 5e5, 1e6]), ["0", "0.5M", "1.0M"]);
+  assert.deepEqual(formatTicks([12, 12.25, 12.5]), ["12.00", "12.25", "12.50"]);
+  assert.deepEqual(formatTicks([0.005, 0.00502, 0.00504]), ["5.00e−3", "5.02e−3", "5.04e−3"]);
+  assert.deepEqual(formatTicks([-2e9, 0]), ["−2e9", "0"]);
+  const { labels } = AXES.time;
+  assert.deepEqual(labels([60, 62, 64]), ["60 s", "62 s", "64 s"]);
+  assert.deepEqual(labels([0, 60, 120]), ["0 min", "1 min", "2 min"]);
+  assert.deepEqual(labels([3600, 3900]), ["60 min", "65 min"]);
+  assert.deepEqual(labels([0, 43200, 172800]), ["0.0 d", "0.5 d", "2.0 d"]);
+  const chart = (range, more = {}) => {
+    const { runs, view } = viewOn(curve([0, 0.00501], [5000, 0.00509]), { x_range: range, ...more });
+    return chartOf(LOSS, view, runs.current, 400, 148);
+  };
+  for (const one of [chart([1200, 1210]), chart([1200, 1210], { log_x: true }), chart([1, 4000], { log_x: true, log_y: ["loss"] })])
+    for (const ticks of [one.xTicks, one.yTicks]) assert.equal(new Set(ticks.map(({ text }) => text)).size, ticks.length, JSON.stringify(ticks));
+});
+
+test("a percentage keeps its unit on a logarithmic axis, whoever asked for that", () => {
+  const store = new RunStore();
+  store.append([["knn", { steps: [0, 10], values: [0.1, 0.9] }]]);
+  const { runs, view } = viewOn(store, { log_y: ["knn"] });
+  assert.deepEqual(chartOf(PANELS[1], view, runs.current, 400, 148).yTicks.map(({ text }) => text), ["10 %", "20 %", "50 %"]);
+});
+
 test("an axis has air, no zero height, and respects its limits", () => {
   assert.deepEqual(axisRange(0, 1), [0, 1.06]);
   assert.ok(axisRange(3, 3)[1] > axisRange(3, 3)[0]);
@@ -74,7 +102,7 @@ test("ticks are round, few, and inside", () => {
   assert.deepEqual(logTicks(0.001, 1000, 4), [0.01, 1, 100]);
   assert.deepEqual(logTicks(0.9, 6, 4), [1, 2, 5]);
   assert.deepEqual(timeTicks(0, 240, 4), [0, 60, 120, 180, 240]);
-  assert.deepEqual([30, 90, 5400].map(AXES.time.tick), ["30 s", "1.5 min", "1.5 h"]);
+  assert.deepEqual([30, 90, 5400].map((x) => AXES.time.labels([x])[0]), ["30 s", "1.5 min", "1.5 h"]);
   assert.deepEqual(xTicks("step", 0, 3, 640, false), [0, 1, 2, 3]);
   assert.deepEqual(xTicks("epoch", 0, 1, 320, false), [0, 0.2, 0.4, 0.6, 0.8, 1]);
   assert.deepEqual([linearTicks(1, 1, 5), logTicks(0, 1, 5)], [[], []]);
@@ -136,6 +164,11 @@ test("progress in words", () => {
     "epoch 20 of 20 · step 3,000 of 3,000 · took 5 min 00 s",
   );
   assert.equal(progressText({}, 0, NaN), "");
+  assert.equal(progressText({ ...status, epochs: 0, state: "recorded" }, 3000), "epoch 20 · step 3,000 of 3,000");
+});
+
+test("a word in place of a number is no number", () => {
+  assert.deepEqual(["nan", undefined].map((x) => formatNumber(x)), ["–", "–"]);
 });
 
 test("the spread is put in a word", () => {
@@ -216,9 +249,39 @@ test("smoothed curves lie over what was measured, the followed run on top", () =
   assert.deepEqual(curves.map((one) => [one.faint, one.current]), [[true, true], [false, true]]);
 });
 
+test("a zoom that Python made and a logarithmic axis cannot show is everything", () => {
+  const { view, traits } = viewOn(curve([1, 1], [100, 2]), { log_x: true, x_range: [0, 50] });
+  assert.deepEqual([view.range, view.ends()], [null, [1, 100]]);
+  traits.log_x = false;
+  view.setSmoothing(0.5);
+  assert.deepEqual(view.ends(), [0, 50]);
+});
+
+test("zooming out by key ends where everything is seen, also on a logarithmic axis", () => {
+  const { runs, view, traits } = viewOn(curve([1, 1], [10, 2], [1000, 3]), { log_x: true, x_range: [5, 50] }),
+    chart = () => chartOf(LOSS, view, runs.current, 400, 148),
+    keys = {};
+  createPointer({ addEventListener: (name, f) => (keys[name] = f) }, { chart, view, spec: LOSS });
+  for (let i = 0; i < 4; i++) {
+    keys.keydown({ key: "-", preventDefault() {} });
+    assert.ok(view.ends()[0] >= 1 && view.ends()[1] <= 1000, String(view.ends()));
+  }
+  assert.deepEqual(traits.x_range, []);
+});
+
+test("what was thinned out is known", () => {
+  const store = new RunStore();
+  store.append([["loss", { steps: [0, 1], values: [1, 2], total: 2 }]]);
+  assert.equal(store.thinned, false);
+  store.append([["loss", { steps: [2, 4], values: [1, 2], total: 3 }]]);
+  assert.equal(store.thinned, true);
+});
+
 test("a hidden run is not drawn", () => {
   const { view, traits, runs } = viewOn(curve([0, 1], [1, 2]));
   view.hide(runs.current, true);
+  const level = { ...LOSS, baseline: () => ({ value: 9, label: "level" }) };
+  assert.equal(chartOf(level, view, runs.current, 400, 148).baseline, null);
   assert.deepEqual([traits.hidden, view.shown().length], [["now"], 0]);
   view.hide(runs.current, false);
   assert.equal(view.shown().length, 1);
@@ -235,6 +298,17 @@ test("events stand where they happened and say what it was", () => {
   assert.equal(eventsAt(marks, x.at(40) + 9).length, 0);
   assert.equal(eventText(marks[0].event), "collapse warning: spread below 0.2 · step 40");
   assert.equal(eventText({ kind: "lr", text: "learning rate × 0.5", step: 7 }), "learning rate × 0.5 · step 7");
+});
+
+test("labels keep to the picture and away from the name of the axis", () => {
+  const { runs, view } = viewOn(curve([0, 0.00501001], [5000, 0.00501009]), { x_range: [1200, 1210] }),
+    ctx = new SvgContext(400, 148),
+    said = [];
+  ctx.fillText = (text, x) => said.push([text, ctx.textAlign === "right" ? x - ctx.measureText(text).width : x - ctx.measureText(text).width / 2, x]);
+  drawChart(ctx, chartOf(LOSS, view, runs.current, 400, 148), { series: Array(6).fill(""), font: "11px sans" });
+  const title = said.find(([text]) => text === "step");
+  for (const [text, left] of said) assert.ok(left >= 0 && (!/^1,2/.test(text) || left > title[2]), `${text} at ${left}`);
+  assert.ok(said.some(([text]) => text.length > 8 && text.endsWith("e−3")));
 });
 
 test("an SVG is the same drawing, and names in it stay text", () => {
@@ -318,6 +392,13 @@ test("the page's model knows get, set, on and off", () => {
   model.off("change:a", listener);
   model.set("a", 3);
   assert.deepEqual(seen, [2]);
+});
+
+test("a page that cannot start says why", async () => {
+  const widget = {},
+    doc = { getElementById: (id) => (id === "nnb-record" ? { textContent: "{" } : widget) };
+  await assert.rejects(start(doc));
+  assert.match(widget.textContent, /^This page could not be shown: /);
 });
 
 test("bytes come back from the record of a page", () => {

@@ -104,6 +104,17 @@ def test_page_says_what_it_does_not_carry(net, open_page, tmp_path, monkeypatch)
     page.wait_for_selector(f"{VIEW} .nnb-readout >> text=does not carry")
 
 
+def test_a_tall_picture_keeps_its_shape(net, open_page, tmp_path):
+    tall = net["SwinTransformer"](
+        (64, 16), 0, embed_dim=8, depths=(2, 2), num_heads=(1, 2), window_size=4, patch_size=2
+    )
+    viewer = net["AttentionViewer"](tall, net["torch"].rand(1, 3, 64, 16), layer=1, query=[0, 1])
+    page = open_page(viewer.to_html(tmp_path / "page.html"))
+    page.wait_for_selector(f"{VIEW}[data-ready]")
+    box = page.locator(STAGE).bounding_box()
+    assert box["height"] / box["width"] == pytest.approx(4, rel=0.02) and box["height"] <= 421
+
+
 @pytest.mark.parametrize("width", [380, 1200])
 def test_windows_on_any_width(net, open_page, tmp_path, width):
     swin = net["SwinTransformer"](

@@ -190,6 +190,16 @@ def test_axes_and_smoothing(open_curves):
     assert float(raw) == 6 and float(value) == pytest.approx(6.9, abs=0.3), "a hundred steps late"
 
 
+def test_a_logarithmic_axis_that_python_made_can_be_undone(open_curves):
+    history = run("now", 10)
+    history.set_columns(history.columns() | {"knn": (np.array([1.0, 9.0]), np.array([0.1, 0.9]))})
+    page = open_curves(LiveCurves(history, log_y=["knn"]))
+    button = page.locator("[data-panel=knn] .nnb-toggle")
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    button.wait_for(state="hidden")
+
+
 def test_gauges_are_there_when_the_driver_tells(open_curves, tmp_path):
     page = open_curves(LiveCurves(run("now", 100)))
     assert not page.locator(".nnb-group").is_visible()
@@ -218,6 +228,13 @@ def test_numbers_and_pictures_can_be_taken_away(open_curves, tmp_path):
         steps, values = now.columns()[metric]
         assert np.array_equal(columns[metric][0], steps)
         assert np.array_equal(columns[metric][1].astype("f4"), values.astype("f4"))
+
+    # a click on empty ground closes the menu
+    page.click(".nnb-save")
+    assert not page.locator(".nnb-menu small").is_visible(), "nothing was thinned out"
+    box = page.locator(".nnb-outs").bounding_box()
+    page.mouse.click(box["x"] + 2, box["y"] + 2)
+    page.wait_for_selector(".nnb-menu", state="hidden")
 
     page = open_curves(LiveCurves(now, beside=[run(EVIL, 300)], x_range=[100, 110]))
     name, data = saved(page, "csv", "loss")

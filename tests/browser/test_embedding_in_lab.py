@@ -132,6 +132,14 @@ def test_follows_a_training_and_outlives_its_kernel(open_notebook):
     assert lab.becomes(nb, "film.frame", -1)
     nb.value("setattr(film, 'frame', 1)")
     page.wait_for_selector(f"{ROOT} .nnb-moment >> text=epoch 1")
+    # every second picture is dropped: the one that is looked at stays
+    nb.value("[setattr(film, 'most_frames', 5), setattr(film, 'frame', 2)]")
+    page.wait_for_selector(f"{ROOT} .nnb-moment >> text=epoch 2")
+    nb.value("film.add(torch.rand(300, 8), 'late')")
+    data_becomes(page, "frames", "v === '4'")
+    page.wait_for_timeout(300)
+    assert page.locator(f"{ROOT} .nnb-moment").inner_text() == "epoch 2"
+    assert nb.value("film.frame") == 1
     nb.restart_kernel()
     nb.show(PLOT)
     page.wait_for_selector(f"{ROOT} .nnb-notice >> text=The kernel was restarted")

@@ -88,6 +88,13 @@ def test_follows_training_agrees_with_python_and_works_on_alone(shown):
         f"w => Math.abs(document.querySelector('{LOSS}').dataset.own - w) < 1e-4",
         arg=shown.value("lab._kept[0].loss"),
     )
+    # the label is that of the picture, not of the wish, while the kernel is busy
+    page.evaluate("() => void lab.kernel().requestExecute({code: 'import time; time.sleep(1)'})")
+    page.locator(f"{LOSS} .nnb-time input").press("End")
+    page.wait_for_selector(f"{LOSS} .nnb-time output >> text=2, waiting for Python")
+    page.wait_for_selector(f"{LOSS} .nnb-time output >> text=/^2$/")
+    page.locator(f"{LOSS} .nnb-time input").press("Home")
+    page.wait_for_selector(f"{LOSS} .nnb-time output >> text=/^0$/")
     page.locator(f"{LOSS} .nnb-matrix").first.focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)

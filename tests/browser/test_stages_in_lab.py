@@ -82,9 +82,24 @@ def test_talks_with_the_kernel_and_survives_a_reload(shown):
     )
     page.locator(f"{STAGES} .nnb-map").click(position={"x": 2, "y": 2})
     lab.becomes(nb, "explorer.position", (0, 0))
-    lab.becomes(nb, "'stem 0 0' in explorer.effective", True)  # measured by the kernel, unasked
+    assert nb.value("dict(explorer.effective)") == {}, "measured only while somebody looks at it"
     page.click(f"{STAGES} .nnb-sight .nnb-segments button:last-child")
     page.wait_for_selector(f"{STAGES} .nnb-sight >> text=90 % of its influence")
+    # new maps again and again while the kernel is busy: one question, and the last position is measured
+    page.evaluate("() => { const send = WebSocket.prototype.send; window.asked = 0;"
+        "WebSocket.prototype.send = function (data) {"
+        " asked += /\"want\":\\s*\"field\"/.test(typeof data === 'string' ? data : new TextDecoder().decode(data)); return send.call(this, data) } }")  # fmt: skip
+    nb.value("[explorer.update() for _ in range(3)] and None")
+    lab.becomes(nb, "'stem 0 0' in explorer.effective", True)
+    busy = "import time\nfor _ in range(4):\n    explorer.update()\n    time.sleep(0.5)"
+    before = page.evaluate("asked")
+    page.evaluate("code => void lab.kernel().requestExecute({code})", busy)
+    page.wait_for_timeout(1500)
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight"):
+        page.locator(f"{STAGES} .nnb-map").press(key)
+        page.wait_for_timeout(350)
+    lab.becomes(nb, "'stem 1 2' in explorer.effective", True)
+    assert page.evaluate("asked") - before <= 3
     nb.value("[setattr(explorer, 'selected', 'stage'), setattr(explorer, 'size', 48)]")
     page.wait_for_selector(f"{STAGES}[data-stage=stage][data-size='48']")
     page.locator(f"{STAGES} input[type=range]").focus()

@@ -118,8 +118,16 @@ def test_page_without_network_turns_knobs(page_file, open_page):
     slide(page, knob("RandomMask.mask_size"), 0)  # the ratio goes back
     start = page.locator(knob("RandomMask.ratio")).get_attribute("aria-valuetext")
     assert start == "0.6" and page.locator(".nnb-cover:not([hidden])").count() > 0
-    page.click(f"{VIEWS} >> text=New draw")
-    page.wait_for_selector(f"{VIEWS} >> text=draw 2")
+    for back in (
+        lambda: slide(page, knob("RandomMask.mask_size"), 1),
+        lambda: page.click(f"{VIEWS} >> text=Reset knobs"),
+    ):
+        page.click(f"{VIEWS} >> text=New draw")
+        page.wait_for_selector(f"{VIEWS} >> text=draw 2")
+        back()
+        page.wait_for_selector(
+            f"{VIEWS} >> text=draw 1"
+        )  # all knobs were turned with the first seed
     assert "no Python behind it" in page.locator(f"{VIEWS} .nnb-foot").inner_text()
     assert page.locator("img").count() == 0 and page.title() == "quiet"
     assert lab.nameless(page, VIEWS) == []

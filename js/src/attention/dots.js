@@ -1,6 +1,7 @@
 // One number per layer and head as dots: how far each head looks, how widely.
 import { h, s, setAttribute, setText } from "../lib/dom.js";
 import { formatPlain } from "../lib/format.js";
+import { helpBox } from "../lib/help.js";
 
 const HEIGHT = 140,
   LEFT = 36,
@@ -27,9 +28,7 @@ export const fan = (head, count, wide) => (head - (count - 1) / 2) * Math.min(9,
  */
 export function createDots({ title, unit, help, onPick }) {
   const value = h("output", {});
-  const tip = h("div", { class: "nnb-tip", role: "tooltip" }, help);
-  const button = h("button", { class: "nnb-help", type: "button", "aria-label": `About ${title.toLowerCase()}: ${help}` }, "?");
-  const head = h("div", { class: "nnb-dots-head" }, h("h3", {}, title), h("span", { class: "nnb-help-box" }, button, tip), value);
+  const head = h("div", { class: "nnb-dots-head" }, h("h3", {}, title), helpBox(`About ${title.toLowerCase()}`, help), value);
   const axis = s("g", { class: "nnb-axis" }),
     dots = s("g", {}),
     column = s("rect", { class: "nnb-column" });

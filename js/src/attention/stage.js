@@ -4,6 +4,8 @@ import { h, s, setAttribute } from "../lib/dom.js";
 import { colourMap, paintImage, pixelCanvas } from "../lib/pixels.js";
 import { outline } from "./maps.js";
 
+const TALLEST = 420; // px
+
 /** The [row, column] of a layer's own grid where a query, counted in the finest grid, lies; null for one without a place. */
 export const queryCell = (query, grid, layerGrid) => (query.length === 2 && layerGrid?.length ? query.map((p, i) => Math.floor((p * layerGrid[i]) / grid[i])) : null);
 
@@ -60,6 +62,7 @@ export function createStage({ onQuery, onHover }) {
     setImage(image) {
       paintImage(picture, image);
       root.style.aspectRatio = `${image.shape[1]} / ${image.shape[0]}`;
+      root.style.maxWidth = `${(TALLEST * image.shape[1]) / image.shape[0]}px`;
     },
     /** The patch that looks, in the grid where queries are counted; `size` is its size there when the layer is coarser. */
     setQuery(next, nextGrid, layerGrid, label) {

@@ -2,7 +2,7 @@
 import { h } from "../lib/dom.js";
 import { formatCount, formatPercent } from "../lib/format.js";
 import { typeOf } from "./draw.js";
-import { copyText } from "./export.js";
+import { copyText } from "../lib/clipboard.js";
 import { shapesText } from "./graph.js";
 import { formatBytes, formatCompact, ROLES, roleOf } from "./roles.js";
 import { cut } from "./text.js";

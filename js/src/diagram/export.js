@@ -8,6 +8,10 @@ const COPIED = {
 };
 const MOST_PIXELS = 16000; // of a side of a canvas
 
+/** A computed colour as all programs read it: color-mix() becomes color(srgb 0.5 1 0), which only browsers know. */
+export const plainColour = (value) =>
+  value.replace(/^color\(srgb ([\d. e-]+)\)$/, (_, shares) => `rgb(${shares.split(" ").map((share) => Math.round(255 * share)).join(", ")})`);
+
 /**
  * @param {SVGSVGElement} svg as shown
  * @param {Element} root where the colours are
@@ -24,7 +28,7 @@ export function svgText(svg, root) {
     const style = getComputedStyle(original);
     for (const name of names) {
       const value = style.getPropertyValue(name);
-      if (value) target.setAttribute(name, value);
+      if (value) target.setAttribute(name, plainColour(value));
     }
     const moved = original.style?.transform;
     if (moved) target.setAttribute("transform", moved.replaceAll("px", ""));
@@ -52,27 +56,4 @@ export async function pngBlob(svg, root) {
   [canvas.width, canvas.height] = [Math.max(1, Math.round(w * scale)), Math.max(1, Math.round(h * scale))];
   canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
   return new Promise((done, failed) => canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("The picture is too large."))), "image/png"));
-}
-
-/** Copies text; true if it could. Pages in frames may not use the clipboard, so there is an older way as well. */
-export async function copyText(text, near) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    const box = document.createElement("textarea");
-    box.value = text;
-    box.setAttribute("aria-hidden", "true");
-    Object.assign(box.style, { position: "fixed", opacity: 0 });
-    near.append(box);
-    box.select();
-    let done = false;
-    try {
-      done = document.execCommand("copy");
-    } catch {
-      /* not allowed here */
-    }
-    box.remove();
-    return done;
-  }
 }

@@ -1,9 +1,10 @@
 // One network on the page: toolbar, picture, details; and what mouse and keys do to it.
+import { copyText } from "../lib/clipboard.js";
 import { h, icon, setAttribute, setText } from "../lib/dom.js";
 import { createDetails } from "./details.js";
 import { createDrawing, nameOf, sentenceOf } from "./draw.js";
 import { download } from "../lib/download.js";
-import { copyText, pngBlob, svgText } from "./export.js";
+import { pngBlob, svgText } from "./export.js";
 import { ancestors, buildCells, visibleCells } from "./fold.js";
 import { readGraph } from "./graph.js";
 import { createLayout } from "./layout.js";
@@ -58,7 +59,7 @@ export function createPane(data, options) {
       ["Save as SVG", () => save("svg")],
       ["Save as PNG", () => save("png")],
       ["Copy as SVG", () => save("copy")],
-    ].map(([text, action]) => h("button", { type: "button", role: "menuitem", on: { click: () => (toggleMenu(false), action()) } }, text)),
+    ].map(([text, action]) => h("button", { type: "button", role: "menuitem", on: { click: () => (toggleMenu(false), saver.focus(), action()) } }, text)),
   );
   const saver = tool("save", ICONS.save, "Save the picture", () => toggleMenu(menu.hidden));
   setAttribute(saver, "aria-haspopup", "menu");

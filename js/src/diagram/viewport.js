@@ -81,6 +81,7 @@ export function createViewport(frame, layer, { onMove = () => {} } = {}) {
   };
   const move = (event) => {
     if (!pointers.has(event.pointerId)) return;
+    if (!event.buttons) return up(event); // it was let go outside
     const before = pointers.get(event.pointerId),
       now = at(event);
     pointers.set(event.pointerId, now);

@@ -1,6 +1,7 @@
 // The row of tools above the picture, and the row of numbers below it.
-import { h, s, setAttribute, setText, uniqueId } from "../lib/dom.js";
+import { h, s, setAttribute, setText } from "../lib/dom.js";
 import { formatCount, formatPercent } from "../lib/format.js";
+import { helpBox } from "../lib/help.js";
 
 // lines on a 16 x 16 grid
 const ICONS = {
@@ -12,17 +13,6 @@ const ICONS = {
 function tool(name) {
   const path = s("path", { d: ICONS[name], fill: "none", stroke: "currentColor", "stroke-width": 1.3, "stroke-linecap": "round", "stroke-linejoin": "round" });
   return s("svg", { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true", class: "nnb-icon" }, path);
-}
-
-/** A "?" that explains a number. */
-function help(name, text) {
-  const id = `nnb-${uniqueId()}`;
-  return h(
-    "span",
-    { class: "nnb-help-box" },
-    h("button", { type: "button", class: "nnb-help", "aria-label": `What is ${name}?`, "aria-describedby": id }, "?"),
-    h("span", { class: "nnb-tip", role: "tooltip", id }, text),
-  );
 }
 
 /**
@@ -57,6 +47,7 @@ export function createBar(hooks) {
     names,
     field,
   );
+  let offered = "";
   function choose(name) {
     tools.forEach((button) => setAttribute(button, "aria-pressed", String(button.dataset.tool === name)));
     hooks.tool(name);
@@ -67,6 +58,9 @@ export function createBar(hooks) {
     setCloud(cloud) {
       const options = [["label", "class"], ...(cloud.k && cloud.labels ? [["agreement", "neighbour agreement"]] : []), ...cloud.columns.map((c) => [c.name, c.name])];
       if (!cloud.labels) options[0][1] = "one colour";
+      const now = JSON.stringify(options);
+      if (now === offered) return; // an open menu stays open
+      offered = now;
       select.replaceChildren(...options.map(([value, text]) => h("option", { value }, text)));
       field.hidden = options.length < 2;
       names.hidden = !cloud.labels;
@@ -86,7 +80,7 @@ export function createFacts() {
   const count = h("span", { class: "nnb-fact" }),
     cells = FACTS.map(([key, name, format, text]) => {
       const value = h("b", {});
-      return { key, format, value, root: h("span", { class: "nnb-fact", data: { fact: key } }, value, ` ${name} `, help(name, text)) };
+      return { key, format, value, root: h("span", { class: "nnb-fact", data: { fact: key } }, value, ` ${name} `, helpBox(`About ${name}`, text)) };
     }),
     method = h("span", { class: "nnb-fact" });
   const root = h("div", { class: "nnb-facts" }, method, count, ...cells.map((c) => c.root));

@@ -2,7 +2,7 @@
 import { h, setText } from "../lib/dom.js";
 import { dotted } from "../lib/format.js";
 import { paintImage, pixelCanvas } from "../lib/pixels.js";
-import { neighboursOf } from "./cloud.js";
+import { agree, neighboursOf } from "./cloud.js";
 import { marker } from "./colours.js";
 
 /** What a point is called: its class, or nothing. */
@@ -23,9 +23,8 @@ export function thumbnail(cloud, i, size, label) {
 
 /** How many of the neighbours have the same label, in words. */
 export function agreementText(cloud, moment, i) {
-  if (!cloud.k || !cloud.labels) return "";
-  const near = [...neighboursOf(cloud, moment, i)],
-    same = near.filter((j) => cloud.labels[j] === cloud.labels[i]).length;
+  if (!cloud.k || !(cloud.labels?.[i] >= 0)) return "";
+  const same = [...neighboursOf(cloud, moment, i)].filter((j) => agree(cloud, i, j)).length;
   return `${same} of ${cloud.k} neighbours agree`;
 }
 
@@ -33,7 +32,8 @@ export function agreementText(cloud, moment, i) {
 export function createCard() {
   const spoken = h("div", { class: "nnb-hidden", "aria-live": "polite" }),
     root = h("div", { class: "nnb-card", hidden: true });
-  let shown = "";
+  let shown = "",
+    of = null; // the cloud it is about
   return {
     root,
     spoken,
@@ -47,10 +47,10 @@ export function createCard() {
      * @param {(name: string) => number|undefined} value of the column that gives the colour
      */
     show(cloud, i, moment, value) {
-      const key = `${i} ${moment} ${cloud.moments} ${value?.text ?? ""}`;
+      const key = `${i} ${moment} ${value?.text ?? ""}`;
       root.hidden = false;
-      if (key === shown) return;
-      shown = key;
+      if (key === shown && cloud === of) return;
+      [shown, of] = [key, cloud];
       const name = labelOf(cloud, i),
         agreement = agreementText(cloud, moment, i),
         near = [...neighboursOf(cloud, moment, i)];
@@ -65,7 +65,7 @@ export function createCard() {
       const row = near.slice(0, 8).map((j) =>
         h(
           "span",
-          { class: "nnb-near", "data-same": !cloud.labels || cloud.labels[j] === cloud.labels[i] },
+          { class: "nnb-near", "data-same": agree(cloud, i, j) },
           cloud.image ? thumbnail(cloud, j, 26, "") : null,
           cloud.labels ? marker(cloud.labels[j]) : null,
         ),

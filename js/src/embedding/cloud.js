@@ -25,6 +25,7 @@ export function readCloud(get) {
     classes: get("classes") ?? [],
     rows: rows?.data ?? null,
     columns: (columns.names ?? []).map((name, i) => ({ name, data: row(table, i).data })),
+    sprite: get("sprite"),
     image: sprite ? (i) => row(sprite, i) : null,
     medians: [],
     agreements: [],
@@ -66,7 +67,10 @@ export function neighboursOf(cloud, moment, i) {
   return cloud.nearest.subarray(start, start + cloud.k);
 }
 
-/** Share of each point's neighbours that have its label, at a moment; null where that is not known. */
+/** Whether two points have the same label; without labels all do, a missing one is like no other. */
+export const agree = ({ labels }, i, j) => !labels || (labels[i] >= 0 && labels[i] === labels[j]);
+
+/** Share of each point's neighbours that have its label, at a moment: NaN for a point without one; null where that is not known. */
 export function agreementAt(cloud, moment) {
   const { n, k, labels, agreements } = cloud;
   if (!k || !labels || !cloud.moments) return null;
@@ -74,8 +78,8 @@ export function agreementAt(cloud, moment) {
     const found = new Float32Array(n);
     for (let i = 0, at = moment * n * k; i < n; i++) {
       let same = 0;
-      for (let j = 0; j < k; j++, at++) same += labels[cloud.nearest[at]] === labels[i];
-      found[i] = same / k;
+      for (let j = 0; j < k; j++, at++) same += agree(cloud, i, cloud.nearest[at]);
+      found[i] = labels[i] >= 0 ? same / k : NaN;
     }
     agreements[moment] = found;
   }

@@ -14,7 +14,8 @@ export function createLegend(isolate) {
   let buttons = [],
     rows = [],
     totals = [],
-    alone = [];
+    alone = [],
+    listed = "";
 
   function click(event, c) {
     const more = event.shiftKey || event.ctrlKey || event.metaKey,
@@ -27,6 +28,10 @@ export function createLegend(isolate) {
     root,
     setCloud(cloud) {
       const [counts, unknown] = classCounts(cloud);
+      totals = [...counts, unknown];
+      const now = JSON.stringify(cloud.labels && [cloud.classes, unknown > 0]);
+      if (now === listed) return; // focus and scroll stay
+      listed = now;
       buttons = cloud.labels
         ? cloud.classes.map((name, c) =>
             h(
@@ -40,7 +45,6 @@ export function createLegend(isolate) {
         : [];
       const rest = h("div", { class: "nnb-class" }, marker(-1), h("span", { class: "nnb-class-name" }, "no label"), h("span", { class: "nnb-class-count" }));
       rows = unknown && cloud.labels ? [...buttons, rest] : buttons;
-      totals = [...counts, unknown];
       list.replaceChildren(...rows);
       root.hidden = !buttons.length && scale.hidden;
       title.hidden = !buttons.length;

@@ -1,7 +1,7 @@
 // What is drawn above the points: names of classes, lines to neighbours, the line of a selection, the scale.
 import { formatPlain } from "../lib/format.js";
 import { scaleBar, toScreen } from "./camera.js";
-import { middles, neighboursOf } from "./cloud.js";
+import { agree, middles, neighboursOf } from "./cloud.js";
 
 /** Moves labels apart that would lie on each other; those that find no place are left out. */
 export function placeLabels(labels, height = 16) {
@@ -57,7 +57,7 @@ export function drawOverlay(ctx, view) {
     const [x, y] = at(hover);
     ctx.lineWidth = 1.5;
     for (const j of neighboursOf(cloud, view.moment, hover)) {
-      const same = !cloud.labels || cloud.labels[j] === cloud.labels[hover],
+      const same = agree(cloud, hover, j),
         [a, b] = at(j);
       ctx.strokeStyle = theme.ink;
       ctx.setLineDash(same ? [] : [3, 3]);

@@ -11,6 +11,8 @@ export function createSelection({ clear, spot, pick }) {
     reset = h("button", { type: "button", class: "nnb-link", title: "Esc", on: { click: clear } }, "Clear"),
     strip = h("div", { class: "nnb-strip" }),
     hint = h("p", { class: "nnb-quiet nnb-hint" });
+  let shown = "",
+    sprite = null;
   const root = h("section", { class: "nnb-selection" }, h("div", { class: "nnb-side-head" }, title, reset), hint, strip);
 
   return {
@@ -22,15 +24,18 @@ export function createSelection({ clear, spot, pick }) {
       hint.hidden = any;
       reset.hidden = !any;
       strip.hidden = !any;
-      if (!cloud.image) return strip.replaceChildren();
+      const images = cloud.image ? selected.slice(0, MOST_IMAGES).map((i) => [i, dotted([labelOf(cloud, i), numberOf(cloud, i)])]) : [],
+        now = JSON.stringify([images, selected.length]);
+      if (now === shown && cloud.sprite === sprite) return; // focus and scroll stay
+      [shown, sprite] = [now, cloud.sprite];
       strip.replaceChildren(
-        ...selected.slice(0, MOST_IMAGES).map((i) =>
+        ...images.map(([i, name]) =>
           h(
             "button",
             {
               type: "button",
               class: "nnb-thumb",
-              "aria-label": dotted([labelOf(cloud, i), numberOf(cloud, i)]),
+              "aria-label": name,
               on: {
                 pointerenter: () => spot(i),
                 pointerleave: () => spot(-1),
@@ -42,7 +47,7 @@ export function createSelection({ clear, spot, pick }) {
             thumbnail(cloud, i, 32, ""),
           ),
         ),
-        ...(selected.length > MOST_IMAGES ? [h("span", { class: "nnb-quiet" }, `and ${formatCount(selected.length - MOST_IMAGES)} more`)] : []),
+        ...(images.length && selected.length > MOST_IMAGES ? [h("span", { class: "nnb-quiet" }, `and ${formatCount(selected.length - MOST_IMAGES)} more`)] : []),
       );
     },
   };

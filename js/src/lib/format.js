@@ -1,7 +1,7 @@
 // Numbers as people read them. Every function answers "–" for a value that is missing.
 
 const MISSING = "–";
-const missing = (x) => x == null || Number.isNaN(x);
+const missing = (x) => typeof x !== "number" || Number.isNaN(x);
 
 /** Three significant digits, powers of ten only for the very small and very large: 0.412, 1,204, 3.1e-5. */
 export function formatNumber(x, digits = 3) {
@@ -13,7 +13,7 @@ export function formatNumber(x, digits = 3) {
     return x
       .toExponential(Math.max(digits - 1, 0))
       .replace("e+", "e")
-      .replace("-", "−");
+      .replaceAll("-", "−");
   const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
   return minus(x.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
 }
@@ -57,21 +57,18 @@ export function formatFactor(x) {
   return missing(x) ? MISSING : `×${x >= 9.95 ? x.toFixed(0) : Number(x.toPrecision(2))}`;
 }
 
-/** Labels of an axis: short, and as many decimals as the distance between ticks needs. */
+/** Labels of an axis, all in one unit and with the fewest decimals that say each tick exactly. */
 export function formatTicks(ticks) {
-  const shown = ticks.filter((x) => x != null);
-  const size = Math.max(...shown.map(Math.abs), 0);
-  if (size !== 0 && (size < 1e-2 || size >= 1e5))
-    return ticks.map((x) =>
-      x == null ? "" : x === 0 ? "0" : size >= 1e5 ? formatShort(x) : minus(trim(x.toExponential(1))),
-    );
-  const exact = (decimals) => shown.every((x) => Math.abs(Number(x.toFixed(decimals)) - x) < 1e-9 * size);
-  const decimals = [0, 1, 2, 3, 4, 5].find(exact) ?? 6;
-  return ticks.map((x) =>
-    x == null
-      ? ""
-      : minus(x.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })),
-  );
+  const size = Math.max(...ticks.map(Math.abs), 0),
+    [unit, sign] = size >= 1e6 ? [1e6, "M"] : size >= 1e5 ? [1e3, "k"] : [1, ""],
+    power = size > 0 && (size < 1e-2 || size >= 1e9);
+  const exact = (digits) => ticks.every((x) => Math.abs((power ? x.toExponential(digits) : (x / unit).toFixed(digits) * unit) - x) < 1e-9 * size);
+  const digits = [0, 1, 2, 3, 4, 5].find(exact) ?? 6;
+  return ticks.map((x) => {
+    if (x === 0 && (power || sign)) return "0";
+    if (power) return x.toExponential(digits).replace("e+", "e").replaceAll("-", "−");
+    return minus((x / unit).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })) + sign;
+  });
 }
 
 /** Thousands and millions: 950, 12k, 1.5M. */
@@ -85,4 +82,3 @@ export function formatShort(x) {
 export const dotted = (parts) => parts.filter(Boolean).join(" · ");
 
 const minus = (text) => text.replace(/^-/, "−");
-const trim = (text) => text.replace(".0e", "e").replace("e-", "e−").replace("e+", "e");

@@ -207,6 +207,11 @@ export class RunStore {
     return sum;
   }
 
+  /** Whether some rows have been left out since they were measured. */
+  get thinned() {
+    return [...this.series.values()].some((series) => series.measured > series.n);
+  }
+
   append(columns, events = []) {
     for (const [name, { steps, values, total }] of columns) {
       if (!this.series.has(name)) this.series.set(name, new Series());

@@ -24,12 +24,13 @@ export function hostTheme(doc = document, prefersDark = () => matchMedia("(prefe
 
 /** Keeps root.dataset.theme right and calls back after every change; returns the clean-up. */
 export function watchTheme(root, changed = () => {}) {
-  let last;
+  let last,
+    stopped = false;
   const apply = () => {
     const theme = hostTheme();
     root.dataset.theme = theme;
-    // the host's own variables may change a moment after its attribute
-    if (theme !== last) requestAnimationFrame(() => requestAnimationFrame(() => changed(theme)));
+    // the host's own variables may change a moment after its attribute; at first, `root` may not be on the page yet
+    if (theme !== last) requestAnimationFrame(() => requestAnimationFrame(() => stopped || changed(theme)));
     last = theme;
   };
   const observer = new MutationObserver(apply);
@@ -51,6 +52,7 @@ export function watchTheme(root, changed = () => {}) {
   media?.addEventListener?.("change", apply);
   apply();
   return () => {
+    stopped = true;
     observer.disconnect();
     media?.removeEventListener?.("change", apply);
   };

@@ -4,7 +4,7 @@ import { decimate } from "./decimate.js";
 import { epochLines, markedEvents, spaced } from "./marks.js";
 import { axisRange, linearTicks, logTicks, makeScale } from "./scale.js";
 import { smoothed } from "./smooth.js";
-import { mapOf, xTicks } from "./xaxis.js";
+import { AXES, mapOf, xTicks } from "./xaxis.js";
 
 const MARGIN = { left: 52, right: 10, top: 10, bottom: 26 }; // px
 const DOTS = 24; // so few points get dots
@@ -55,15 +55,13 @@ export function chartOf(spec, view, current, width, height) {
   }
   // faint curves below, the followed run on top
   curves.sort((a, b) => b.faint - a.faint || a.current - b.current);
-  const baseline = spec.baseline?.(current.store) ?? null;
+  const baseline = (!view.hides(current) && spec.baseline?.(current.store)) || null;
   if (baseline && (!log || baseline.value > 0))
     [low, high] = [Math.min(low, baseline.value), Math.max(high, baseline.value)];
   const ends = spec.headroom
     ? [log ? axisRange(low, high, undefined, true)[0] : 0, spec.headroom * Math.max(high, 1e-9)]
     : axisRange(low, high, log ? [null, null] : spec.limits, log);
   const y = makeScale(ends[0], ends[1], box.top + box.height, box.top, log);
-  const yAt = yTicks(ends, box.height / 22, log, spec.unit);
-  const labels = log ? yAt.map((value) => formatTicks([value])[0]) : (spec.ticks ?? formatTicks)(yAt);
   return {
     box,
     x,
@@ -74,10 +72,16 @@ export function chartOf(spec, view, current, width, height) {
     bands: spec.bands ?? [],
     ...marksOf(view, current, x),
     axis: view.axis,
-    xTicks: xTicks(view.axis, from, to, box.width, view.logX),
-    yTicks: yAt.map((value, i) => ({ value, text: labels[i] })),
+    xTicks: labelled(xTicks(view.axis, from, to, box.width, view.logX), AXES[view.axis].labels, view.logX),
+    yTicks: labelled(yTicks(ends, box.height / 22, log, spec.unit), spec.ticks ?? formatTicks, log),
     note: noteOf(notes, view, shown),
   };
+}
+
+/** Ticks with their labels: each alone where they span decades, else all alike. */
+function labelled(ticks, labels, log) {
+  const texts = log && ticks.at(-1) >= 10 * ticks[0] ? ticks.map((value) => labels([value])[0]) : labels(ticks);
+  return ticks.map((value, i) => ({ value, text: texts[i] }));
 }
 
 function yTicks([low, high], most, log, unit = 1) {

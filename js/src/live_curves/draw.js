@@ -67,19 +67,19 @@ function drawAxes(ctx, { box, x, y, xTicks, yTicks, axis }, colours) {
   ctx.textAlign = "right";
   ctx.textBaseline = "middle";
   for (const { value, text } of yTicks) {
-    const at = crisp(y.at(value));
-    straight(ctx, box.left, at, box.left + box.width, at);
-    ctx.fillText(text, box.left - 6, at);
+    const at = crisp(y.at(value)),
+      end = Math.max(box.left - 6, ctx.measureText(text).width); // a long one reaches into the chart
+    straight(ctx, end + 6, at, box.left + box.width, at);
+    ctx.fillText(text, end, at);
   }
   ctx.textBaseline = "top";
   const bottom = box.top + box.height + 8;
   ctx.fillText(AXES[axis].title.toLowerCase(), box.left - 12, bottom);
   ctx.textAlign = "center";
-  for (const value of xTicks) {
-    const text = AXES[axis].tick(value),
-      at = x.at(value),
+  for (const { value, text } of xTicks) {
+    const at = x.at(value),
       half = ctx.measureText(text).width / 2;
-    if (at + half <= box.left + box.width + 10) ctx.fillText(text, at, bottom);
+    if (at - half >= box.left - 10 && at + half <= box.left + box.width + 10) ctx.fillText(text, at, bottom);
   }
 }
 

@@ -11,9 +11,10 @@ export function createGrid(shared) {
   const { runs, view } = shared;
   const main = h("div", { class: "nnb-grid" }),
     gauges = h("div", { class: "nnb-grid nnb-gauges" }),
+    rest = h("p", { class: "nnb-group-title" }),
     title = h("h3", { class: "nnb-group-title" });
   const group = h("div", { class: "nnb-group", role: "group" }, title, gauges);
-  const root = h("div", { class: "nnb-panels" }, main, group);
+  const root = h("div", { class: "nnb-panels" }, main, rest, group);
   /** @type {Map<string, ReturnType<typeof createPanel>>} by id */
   const panels = new Map();
   let pending = true; // sizes are not known yet
@@ -32,13 +33,12 @@ export function createGrid(shared) {
 
   /** One more panel for each metric that no panel shows; gauges while there is something to read. */
   function arrange() {
-    const metrics = runs.metrics(),
-      wanted = new Map(PANELS.map((spec) => [spec.id, spec]));
-    for (const metric of metrics)
-      if (!KNOWN.has(metric) && !QUIET.has(metric) && wanted.size < MOST_PANELS) {
-        const spec = otherPanel(metric);
-        wanted.set(spec.id, spec);
-      }
+    const others = runs.metrics().filter((metric) => !KNOWN.has(metric) && !QUIET.has(metric)),
+      room = MOST_PANELS - PANELS.length;
+    const wanted = new Map([...PANELS, ...others.slice(0, room).map(otherPanel)].map((spec) => [spec.id, spec]));
+    const left = others.slice(room);
+    rest.hidden = !left.length;
+    setText(rest, `${left.length} more ${left.length === 1 ? "metric is" : "metrics are"} not drawn: ${left.join(", ")}`);
     const present = GAUGES.filter((spec) => runs.has(spec.metric, view.shown()));
     for (const spec of present) wanted.set(spec.id, spec);
     for (const id of [...panels.keys()]) if (!wanted.has(id)) remove(id);

@@ -1,5 +1,6 @@
 // One small chart on the page: a title, what it says right now, and curves that one can point at.
-import { h, setAttribute, setText, uniqueId } from "../lib/dom.js";
+import { h, setAttribute, setText } from "../lib/dom.js";
+import { helpBox } from "../lib/help.js";
 import { chartOf } from "./chart.js";
 import { drawChart } from "./draw.js";
 import { createPointer } from "./pointer.js";
@@ -7,24 +8,6 @@ import { createReadout } from "./readout.js";
 
 export const HEIGHT = 148; // px of a chart, fixed so that nothing jumps
 export const GAUGE_HEIGHT = 104;
-
-/** Adds a question mark that explains the panel on hover, focus and click. */
-function helpButton(title, text) {
-  const id = `nnb-${uniqueId()}`;
-  const tip = h("div", { class: "nnb-tip", role: "tooltip", id }, text);
-  const button = h(
-    "button",
-    {
-      class: "nnb-help",
-      type: "button",
-      "aria-label": `About ${title}`,
-      "aria-describedby": id,
-      on: { keydown: (event) => event.key === "Escape" && button.blur() },
-    },
-    "?",
-  );
-  return h("span", { class: "nnb-help-box" }, button, tip);
-}
 
 /**
  * @param {import("./panels.js").PanelSpec} spec
@@ -35,19 +18,17 @@ export function createPanel(spec, shared) {
   const { view, runs, colours } = shared;
   const height = spec.gauge ? GAUGE_HEIGHT : HEIGHT;
   const summary = h("span", { class: "nnb-panel-summary", "aria-hidden": "true" });
-  const logButton =
-    spec.log &&
-    h(
-      "button",
-      {
-        class: "nnb-toggle",
-        type: "button",
-        "aria-pressed": "false",
-        "aria-label": `${spec.title}: logarithmic axis`,
-        on: { click: () => view.setLogY(spec.metric, !view.logY(spec.metric)) },
-      },
-      "log",
-    );
+  const logButton = h(
+    "button",
+    {
+      class: "nnb-toggle",
+      type: "button",
+      "aria-pressed": "false",
+      "aria-label": `${spec.title}: logarithmic axis`,
+      on: { click: () => view.setLogY(spec.metric, !view.logY(spec.metric)) },
+    },
+    "log",
+  );
   const canvas = h("canvas", { class: "nnb-canvas", "aria-hidden": "true" });
   const cross = h("div", { class: "nnb-cross" }),
     band = h("div", { class: "nnb-drag" });
@@ -61,6 +42,7 @@ export function createPanel(spec, shared) {
       role: "slider",
       "aria-label": `${spec.title}: place along the curve`,
       "aria-valuemin": 0,
+      "aria-valuenow": 0,
       "aria-keyshortcuts": "ArrowLeft ArrowRight Home End PageUp PageDown + - Escape",
     },
     band,
@@ -77,7 +59,7 @@ export function createPanel(spec, shared) {
       "header",
       { class: "nnb-panel-head" },
       h("h3", { class: "nnb-panel-title", title: spec.title }, spec.title),
-      spec.help && helpButton(spec.title, spec.help),
+      spec.help && helpBox(`About ${spec.title}`, spec.help),
       logButton,
       summary,
     ),
@@ -130,7 +112,8 @@ export function createPanel(spec, shared) {
     update() {
       const shown = runs.has(spec.metric, view.shown());
       root.classList.toggle("nnb-panel-empty", !shown);
-      if (logButton) setAttribute(logButton, "aria-pressed", String(view.logY(spec.metric)));
+      logButton.hidden = !spec.log && !view.logY(spec.metric);
+      setAttribute(logButton, "aria-pressed", String(view.logY(spec.metric)));
       frame.hidden = !shown;
       if (!shown) {
         chart = null;

@@ -1,5 +1,5 @@
 // Which curves are shown, and what is said about each.
-import { formatCount, formatMiB, formatNumber, formatPercent, formatPlain } from "../lib/format.js";
+import { formatCount, formatMiB, formatNumber, formatPercent, formatPlain, formatTicks } from "../lib/format.js";
 
 /**
  * @typedef {object} PanelSpec
@@ -23,6 +23,8 @@ import { formatCount, formatMiB, formatNumber, formatPercent, formatPlain } from
 
 const extreme = (series, key, format) => (series.n && Number.isFinite(series[key]) ? format(series[key]) : "");
 const latest = (metric, format) => (store) => (store.get(metric).n ? format(store.get(metric).last) : "");
+/** Whole numbers with a unit, and ticks as exact as they must be. */
+const inUnit = (unit) => ({ format: (x) => `${formatCount(x)} ${unit}`, ticks: (ticks) => formatTicks(ticks).map((text) => `${text} ${unit}`) });
 
 /** @type {PanelSpec[]} */
 export const PANELS = [
@@ -44,7 +46,7 @@ export const PANELS = [
     help: "How often an image's nearest neighbours in feature space have its class. Labels are used for this check only. The dashed line is the untrained network.",
     exact: true,
     format: formatPercent,
-    ticks: (ticks) => ticks.map((x) => (x == null ? "" : `${Number((100 * x).toFixed(1))} %`)),
+    ticks: (ticks) => inUnit("%").ticks(ticks.map((x) => 100 * x)),
     baseline: (store) => {
       const untrained = store.get("knn_untrained"),
         first = store.get("knn");
@@ -93,25 +95,24 @@ export const PANELS = [
   },
 ];
 
-const percent = (x) => `${formatCount(x)} %`;
-const gauge = (id, metric, title, format, help, more = {}) => ({
+const MEMORY = { format: formatMiB, ticks: (ticks) => ticks.map(formatMiB) };
+const gauge = (id, metric, title, how, help, more = {}) => ({
   id,
   metric,
   title,
-  format,
+  ...how,
   help,
   empty: "",
   gauge: true,
   exact: true,
-  ticks: (ticks) => ticks.map((x) => (x == null ? "" : format(x))),
-  summary: latest(metric, format),
+  summary: latest(metric, how.format),
   ...more,
 });
 
 /** Small panels for the machine; each is there when its driver tells something. @type {PanelSpec[]} */
 export const GAUGES = [
-  gauge("gpu-use", "gpu_util", "GPU use", percent, "How much of the time the GPU was computing. Low use means that it waits, most often for data.", { limits: [0, 100] }),
-  gauge("gpu-memory", "gpu_mem", "GPU memory", formatMiB, "Memory in use on the card, by all programs. The dashed line is the most that this process ever held.", {
+  gauge("gpu-use", "gpu_util", "GPU use", inUnit("%"), "How much of the time the GPU was computing. Low use means that it waits, most often for data.", { limits: [0, 100] }),
+  gauge("gpu-memory", "gpu_mem", "GPU memory", MEMORY, "Memory in use on the card, by all programs. The dashed line is the most that this process ever held.", {
     headroom: 1.3,
     unit: 1024,
     baseline: (store) => {
@@ -119,10 +120,10 @@ export const GAUGES = [
       return peak > 0 ? { value: peak, label: `peak ${formatMiB(peak)}` } : null;
     },
   }),
-  gauge("gpu-temperature", "gpu_temp", "GPU temperature", (x) => `${formatCount(x)} °C`, "A card that gets too hot slows itself down, often from about 85 °C.", {}),
-  gauge("gpu-power", "gpu_power", "GPU power", (x) => `${formatCount(x)} W`, "What the card draws. Far below its limit while use is high: memory or small kernels are the bottleneck.", { limits: [0, null] }),
-  gauge("cpu-use", "cpu_util", "CPU use", percent, "How busy this process keeps the processor; 100 % is all cores.", { limits: [0, 100] }),
-  gauge("memory", "ram", "Process memory", formatMiB, "Main memory of this process. A steady rise over epochs is a leak.", { headroom: 1.3, unit: 1024 }),
+  gauge("gpu-temperature", "gpu_temp", "GPU temperature", inUnit("°C"), "A card that gets too hot slows itself down, often from about 85 °C.", {}),
+  gauge("gpu-power", "gpu_power", "GPU power", inUnit("W"), "What the card draws. Far below its limit while use is high: memory or small kernels are the bottleneck.", { limits: [0, null] }),
+  gauge("cpu-use", "cpu_util", "CPU use", inUnit("%"), "How busy this process keeps the processor; 100 % is all cores.", { limits: [0, 100] }),
+  gauge("memory", "ram", "Process memory", MEMORY, "Main memory of this process. A steady rise over epochs is a leak.", { headroom: 1.3, unit: 1024 }),
 ]; // prettier-ignore
 
 /** The name of the group of gauges. */

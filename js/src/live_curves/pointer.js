@@ -75,15 +75,10 @@ export function createPointer(frame, { chart, view, spec, band, nearest }) {
     const { x } = chart(),
       centre = x.at(view.cursor ?? x.back((x.from + x.to) / 2));
     const ends = [x.from, x.to].map((px) => x.back(centre + (px - centre) * factor));
-    const [low, high] = factor > 1 ? whole() : [-Infinity, Infinity];
+    const [low, high] = factor > 1 ? view.whole() : [-Infinity, Infinity];
     const range = [Math.max(ends[0], low), Math.min(ends[1], high)];
     view.zoom(factor > 1 && range[0] <= low && range[1] >= high ? null : range);
   }
-  const whole = () => {
-    let high = 0;
-    for (const { store, map } of view.shown()) high = Math.max(high, map.toX(store.lastStep));
-    return [view.logX ? Number.MIN_VALUE : 0, high];
-  };
 
   function key(event) {
     if (!chart() || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -18,20 +18,22 @@ export function createRate({ send }) {
     h("div", { class: "nnb-rate-head" }, h("span", {}, "Learning rate"), reset, factor),
     h("div", { class: "nnb-rate-row" }, h("span", { "aria-hidden": "true" }, "×0.1"), slider, h("span", { "aria-hidden": "true" }, "×10")),
   );
-  const sendNow = throttle(() => send(Number((10 ** slider.value).toPrecision(3))), 200);
+  let scale = 1; // may lie beyond the ends of the slider
+  const sendNow = throttle(() => send(Number(scale.toPrecision(3))), 200);
 
-  function show() {
-    const text = formatFactor(10 ** slider.value);
+  function show(next) {
+    scale = next;
+    const text = formatFactor(scale);
     setText(factor, text);
     setAttribute(slider, "aria-valuetext", text);
-    reset.disabled = slider.disabled || Number(slider.value) === 0;
+    reset.disabled = slider.disabled || scale === 1;
   }
-  function set(scale, tell = false) {
-    slider.value = Math.log10(scale);
-    show();
+  function set(next, tell = false) {
+    slider.value = next > 0 ? Math.log10(next) : -1;
+    show(next);
     if (tell) sendNow();
   }
-  slider.addEventListener("input", show);
+  slider.addEventListener("input", () => show(10 ** slider.value));
   slider.addEventListener("change", sendNow);
   return {
     root,
@@ -39,7 +41,7 @@ export function createRate({ send }) {
     draw({ controls, rateDisabled }) {
       root.hidden = !controls;
       slider.disabled = rateDisabled;
-      reset.disabled = rateDisabled || Number(slider.value) === 0;
+      reset.disabled = rateDisabled || scale === 1;
     },
     dispose: () => sendNow.cancel(),
   };

@@ -74,7 +74,7 @@ export function createRuns(current) {
     },
     /** All metrics of all runs, those of the followed run first. */
     metrics: () => [...new Set(list.flatMap((run) => [...run.store.series.keys()]))],
-    /** The furthest step of the runs in `shown`. */
+    /** Whether any of the runs in `shown` has measured it. */
     has: (metric, shown = list) => shown.some((run) => run.store.get(metric).n > 0),
   };
 }

@@ -65,7 +65,9 @@ export function controlState(status, waiting, { connected = true, lost = false, 
 export function progressText(status, step, left, elapsed) {
   const { epochs, steps_per_epoch: perEpoch, total_steps: total } = status;
   if (!step && !total) return "";
-  const epoch = perEpoch ? Math.min(Math.floor(step / perEpoch) + 1, epochs || Infinity) : 0;
+  // of a run that goes on, the one that has begun
+  const begun = perEpoch ? (ACTIVE.has(status.state) ? Math.floor(step / perEpoch) + 1 : Math.ceil(step / perEpoch)) : 0,
+    epoch = Math.min(begun, epochs || Infinity);
   return dotted([
     epoch ? `epoch ${formatCount(epoch)}${epochs ? ` of ${formatCount(epochs)}` : ""}` : "",
     `step ${formatCount(step)}${total ? ` of ${formatCount(total)}` : ""}`,

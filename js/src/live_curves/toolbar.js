@@ -30,6 +30,7 @@ export function createToolbar({ view, runs }, save, panels) {
 
   // the menu of files
   const which = h("select", { "aria-label": "What to save" });
+  const thinned = h("small", {}, "Long curves are thinned out here; history.to_csv has every row.");
   const menu = h(
     "div",
     { class: "nnb-menu", role: "group", "aria-label": "Save", hidden: true },
@@ -41,6 +42,7 @@ export function createToolbar({ view, runs }, save, panels) {
     ].map(([kind, title]) =>
       h("button", { type: "button", data: { save: kind }, on: { click: () => (save(kind, which.value), open(false), opener.focus()) } }, title),
     ),
+    thinned,
   );
   const opener = h(
     "button",
@@ -55,10 +57,13 @@ export function createToolbar({ view, runs }, save, panels) {
   });
   saving.addEventListener("focusout", (event) => event.relatedTarget && !saving.contains(event.relatedTarget) && open(false));
 
+  const outside = (event) => event.composedPath().includes(saving) || open(false); // on ground that takes no focus
   function open(on) {
     menu.hidden = !on;
     setAttribute(opener, "aria-expanded", String(on));
+    document[on ? "addEventListener" : "removeEventListener"]("pointerdown", outside);
     if (!on) return;
+    thinned.hidden = !view.shown().some(({ store }) => store.thinned);
     const chosen = which.value;
     which.replaceChildren(h("option", { value: "" }, "Everything shown"), ...panels().map(({ id, title }) => h("option", { value: id }, title)));
     which.value = [...which.options].some((option) => option.value === chosen) ? chosen : "";
@@ -77,7 +82,7 @@ export function createToolbar({ view, runs }, save, panels) {
     root,
     draw() {
       weight.value = view.smoothing;
-      setText(weightText, view.smoothing ? view.smoothing.toFixed(2) : "off");
+      setText(weightText, view.smoothing ? String(Number(view.smoothing.toFixed(3))) : "off");
       setAttribute(weight, "aria-valuetext", weightText.textContent);
       for (const button of axes) {
         const { axis } = button.dataset,

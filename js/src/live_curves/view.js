@@ -18,12 +18,14 @@ export function createView(frame, model, runs, changed) {
   const pointed = new Set();
 
   function read() {
+    const range = model.get("x_range") ?? [],
+      drawable = range.length === 2 && !(model.get("log_x") && range[0] <= 0);
     Object.assign(view, {
       axis: model.get("x_axis") || "step",
       smoothing: Number(model.get("smoothing")) || 0,
       logX: Boolean(model.get("log_x")),
       logY: new Set(model.get("log_y") ?? []),
-      range: model.get("x_range")?.length === 2 ? [...model.get("x_range")] : null,
+      range: drawable ? [...range] : null,
       hidden: new Set(model.get("hidden") ?? []),
     });
     version++;
@@ -69,8 +71,8 @@ export function createView(frame, model, runs, changed) {
         .map((run) => ({ ...run, map: mapOf(run, view.axis) }))
         .filter((run) => run.map),
     /** The ends of the axis: what was zoomed to, else everything that is shown. */
-    ends() {
-      if (view.range) return view.range;
+    ends: () => view.range ?? api.whole(),
+    whole() {
       let high = 0,
         low = Infinity;
       for (const { store, map } of api.shown()) {

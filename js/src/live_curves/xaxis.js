@@ -1,30 +1,36 @@
 // What a curve is drawn over: steps, epochs, seconds or images, each a rising function of the step.
-import { formatCount, formatDuration, formatShort } from "../lib/format.js";
+import { formatCount, formatDuration, formatShort, formatTicks } from "../lib/format.js";
 import { boundary } from "./decimate.js";
 import { linearTicks, logTicks, timeTicks } from "./scale.js";
 
 const trimmed = (x, digits) => String(Number(x.toFixed(digits))).replace("-", "−");
 const duration = (x) => (x > 0 && x < 10 ? `${trimmed(x, x < 1 ? 2 : 1)} s` : formatDuration(x));
-/** Marks along the axis: no more parts than a mark needs. */
-const shortTime = (x) =>
-  x < 60 ? `${trimmed(x, 2)} s` : x < 3600 ? `${trimmed(x / 60, 1)} min` : x < 172800 ? `${trimmed(x / 3600, 1)} h` : `${trimmed(x / 86400, 1)} d`;
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]]; // seconds
 
-/** @type {Record<string, {title: string, why: string, say: (x: number) => string, tick: (x: number) => string, whole: boolean}>} */
+/** Marks along the axis: all in the longest unit in which halves are enough. */
+function timeLabels(ticks) {
+  const last = Math.max(...ticks),
+    fits = ([unit, name]) => unit === 1 || (last >= (name === "d" ? 2 : 1) * unit && ticks.every((x) => Math.abs((2 * x) / unit - Math.round((2 * x) / unit)) < 1e-9));
+  const [unit, name] = UNITS.find(fits);
+  return formatTicks(ticks.map((x) => x / unit)).map((text) => `${text} ${name}`);
+}
+
+/** @type {Record<string, {title: string, why: string, say: (x: number) => string, labels: (ticks: number[]) => string[], whole: boolean}>} */
 export const AXES = {
-  step: { title: "Step", why: "", say: (x) => `step ${formatCount(x)}`, tick: formatShort, whole: true },
+  step: { title: "Step", why: "", say: (x) => `step ${formatCount(x)}`, labels: formatTicks, whole: true },
   epoch: {
     title: "Epoch",
     why: "The length of an epoch is not known for this run.",
     say: (x) => `epoch ${trimmed(x, 2)}`,
-    tick: formatShort,
+    labels: formatTicks,
     whole: false,
   },
-  time: { title: "Time", why: "This run has no times.", say: duration, tick: shortTime, whole: false },
+  time: { title: "Time", why: "This run has no times.", say: duration, labels: timeLabels, whole: false },
   images: {
     title: "Images",
     why: "The batch size is not known for this run.",
     say: (x) => `${formatShort(x)} images`,
-    tick: formatShort,
+    labels: formatTicks,
     whole: true,
   },
 };

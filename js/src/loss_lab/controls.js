@@ -57,7 +57,8 @@ export function createControls({ set, onFrame, onOrder, onGradient }) {
       time.hidden = times.length < 2;
       epoch.max = Math.max(times.length - 1, 0);
       epoch.value = at;
-      setText(when, times.length ? formatPlain(times[Math.min(at, times.length - 1)]) || "0" : "");
+      const wanted = times[Math.min(at, times.length - 1)] ?? frame.epoch;
+      setText(when, `${formatPlain(wanted)}${wanted === frame.epoch ? "" : ", waiting for Python…"}`);
       order.root.hidden = ["correlation", "moments", "gaussian"].includes(frame.kind) || !classes.length;
       side.root.hidden = frame.kind !== "contrast";
       order.update(sorted);

@@ -42,9 +42,8 @@ export function createMatrix(onCell) {
     if (event.key === "Escape") return onCell(null, true);
     if (!step || !picture) return;
     event.preventDefault();
-    const [row, column] = at ?? [0, 0];
-    const move = at ? [row + step[0], column + step[1]] : [0, 0];
-    onCell(batch([clamp(move[0], picture.rows), clamp(move[1], picture.columns)]), true);
+    const next = at ? [clamp(at[0] + step[0], picture.rows), clamp(at[1] + step[1], picture.columns)] : [0, 0];
+    if (String(next) !== String(at)) onCell(batch(next), true); // the same again would unpin it
   });
 
   function drawMarks() {

@@ -5,7 +5,8 @@ import { unpack } from "../lib/arrays.js";
 export function openFrame(packed) {
   if (!packed?.arrays) return null;
   const arrays = Object.fromEntries(Object.entries(packed.arrays).map(([name, array]) => [name, unpack(array)]));
-  return { ...packed, arrays };
+  const facts = Object.fromEntries(Object.entries(packed.facts).map(([name, fact]) => [name, fact ?? NaN])); // JSON has no NaN
+  return { ...packed, arrays, facts };
 }
 
 /** Softmax of data[start … start + n) / temperature into out; returns the logarithm of its denominator. */
@@ -72,7 +73,7 @@ export function shadowParts({ data, shape: [V, B, S] }, { num_knots, t_max }) {
 }
 
 const COUNT = {
-  contrast({ arrays: { similarity, positive } }, { temperature }) {
+  contrast({ arrays: { similarity, positive }, facts }, { temperature }) {
     const [n, m] = similarity.shape,
       s = similarity.data,
       p = new Float64Array(n * m),
@@ -119,6 +120,7 @@ const COUNT = {
         byRank[bin] = (byRank[bin] ?? 0) + row[j] / Math.max(push, 1e-300) / n;
       });
     }
+    if (facts.times_temperature) loss *= temperature;
     const numbers = { loss: loss / n, hardest: hardest / n, accuracy: found / n, right: right / rights, wrong: wrong / wrongs };
     return { numbers, p, byRank };
   },

@@ -19,7 +19,7 @@ const same = (n) => Array.from({ length: n }, (_, i) => i);
  * @typedef {{title: string, rows: number, columns: number, data: ArrayLike<number>, low: number, high: number, map: string,
  *   rowOrder: number[], columnOrder: number[], rowImages: number[]|null, columnImages: number[]|null, diagonal?: boolean,
  *   marks: ((i: number, j: number) => boolean)|null, rowName: string, columnName: string,
- *   unit: string, percent?: boolean, *   place?: (i: number, j: number) => string, firstColumn?: number}} Picture
+ *   unit: string, percent?: boolean, place?: (i: number, j: number) => string, firstColumn?: number}} Picture
  *   `place` says where a cell is, if not between two images; `firstColumn` tells the columns of two
  *   different pictures apart; a `low` above 0 means logarithmic colours
  * @returns {Picture[]} two

@@ -1,5 +1,5 @@
 // What the cell under the cursor says: its two images, their classes, its values.
-import { h, setText } from "../lib/dom.js";
+import { h, setAttribute, setText } from "../lib/dom.js";
 import { formatNumber } from "../lib/format.js";
 import { paintImage, pixelCanvas } from "../lib/pixels.js";
 
@@ -9,7 +9,8 @@ export function createReadout() {
   const root = h("div", { class: "nnb-readout" }, ...canvases, text);
   return {
     root,
-    draw(cell, { values, picture, images, row, classes, names }) {
+    draw(cell, { values, picture, images, row, classes, names, passing }) {
+      setAttribute(text, "aria-live", passing ? "off" : "polite"); // keys are read out, a pointer is not
       const who = cell && picture ? [picture.rowImages?.[cell[0]], picture.columnImages?.[cell[1]]] : [];
       canvases.forEach((canvas, i) => {
         canvas.hidden = !(images && who[i] != null && who[i] >= 0);

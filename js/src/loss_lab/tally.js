@@ -1,6 +1,7 @@
 // The loss as a figure, the parts it is the sum of as one bar, and the numbers that explain it.
 import { h, setText } from "../lib/dom.js";
 import { formatNumber } from "../lib/format.js";
+import { helpBox } from "../lib/help.js";
 import { NUMBERS, PARTS } from "./words.js";
 
 export function createTally() {
@@ -32,9 +33,7 @@ export function createTally() {
           value = h("dd", { data: { number: key } });
         if (chip) chip.style.background = colour(key);
         fields[key] = (x) => setText(value, write(x));
-        const tip = h("button", { type: "button", class: "nnb-help", "aria-label": `${label}: ${help}` }, "?");
-        const box = h("span", { class: "nnb-help-box" }, tip, h("span", { class: "nnb-tip", role: "tooltip" }, help));
-        return h("div", {}, h("dt", {}, chip, label, box), value);
+        return h("div", {}, h("dt", {}, chip, label, helpBox(`About ${label}`, help)), value);
       }),
     );
   }

@@ -15,7 +15,7 @@ export function createStage({ onWipe, onPatch }) {
   const marks = s("svg", { class: "nnb-marks", preserveAspectRatio: "none", "aria-hidden": "true" }, halo, marker);
   const picture = h("div", { class: "nnb-stage", tabindex: "0", role: "application" }, under, over, line, marks, ...names);
   const range = h("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Wipe between original and reconstruction", on: { input: () => onWipe(Number(range.value)) } });
-  let grid = [1, 1],
+  let grid = null, // while nothing is hidden there are no patches
     patch = [],
     share = 0.5,
     dragging = false;
@@ -24,11 +24,12 @@ export function createStage({ onWipe, onPatch }) {
     const shares = sharesAt(event, picture);
     dragging = Math.abs(shares[1] - share) * picture.clientWidth < 10;
     if (dragging) picture.setPointerCapture(event.pointerId);
-    else onPatch(cellAt(shares, grid));
+    else if (grid) onPatch(cellAt(shares, grid));
   });
   picture.addEventListener("pointermove", (event) => dragging && onWipe(Math.round(100 * sharesAt(event, picture)[1]) / 100));
   for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => (dragging = false));
   picture.addEventListener("keydown", (event) => {
+    if (!grid) return;
     if (event.key === "Escape") onPatch([]);
     const next = stepInGrid(patch, event.key, grid);
     if (!next) return;
@@ -55,15 +56,17 @@ export function createStage({ onWipe, onPatch }) {
       range.value = share;
       setAttribute(range, "aria-valuetext", `${Math.round(100 * share)} % original`);
     },
+    /** @param {number[]} next the patch or [] @param {number[]|null} nextGrid rows and columns of patches */
     setPatch(next, nextGrid) {
       [patch, grid] = [next, nextGrid];
-      setAttribute(marks, "viewBox", `0 0 ${grid[1]} ${grid[0]}`);
+      if (grid) setAttribute(marks, "viewBox", `0 0 ${grid[1]} ${grid[0]}`);
       for (const rect of [halo, marker]) {
         rect.style.display = next.length ? "" : "none";
         setAttribute(rect, "x", next[1] ?? 0);
         setAttribute(rect, "y", next[0] ?? 0);
       }
-      setAttribute(picture, "aria-label", `Picture of ${grid[0]} by ${grid[1]} patches. ${next.length ? `Patch ${next[0] + 1}, ${next[1] + 1} is chosen.` : "No patch is chosen."} Arrow keys choose, Escape forgets.`);
+      const chosen = next.length ? `Patch ${next[0] + 1}, ${next[1] + 1} is chosen.` : "No patch is chosen.";
+      setAttribute(picture, "aria-label", grid ? `Picture of ${grid[0]} by ${grid[1]} patches. ${chosen} Arrow keys choose, Escape forgets.` : "The picture");
     },
   };
 }

@@ -1,8 +1,9 @@
 // One channel large: its map, on which a position is picked, its colour scale, histogram and numbers.
+import { cellAt, sharesAt, stepInGrid } from "../lib/cells.js";
 import { h, s, setAttribute, setText } from "../lib/dom.js";
 import { formatCount, formatNumber, formatPercent } from "../lib/format.js";
 import { colourMap, paintMap, pixelCanvas } from "../lib/pixels.js";
-import { cellAt, histogram, scaleOf, step } from "./model.js";
+import { histogram, scaleOf } from "./model.js";
 
 const BINS = 40;
 export const TALLEST = 440; // px of a map or picture
@@ -36,12 +37,9 @@ export function createMap({ onPosition }) {
     setText(reading, `${where}: ${formatNumber(values.data[i])}${height < rows ? " (mean around it)" : ""}`);
   }
 
-  stage.addEventListener("click", (event) => {
-    const box = stage.getBoundingClientRect();
-    onPosition(cellAt((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, state.grid));
-  });
+  stage.addEventListener("click", (event) => onPosition(cellAt(sharesAt(event, stage), state.grid)));
   stage.addEventListener("keydown", (event) => {
-    const next = step(event.key, state.position, state.grid);
+    const next = stepInGrid(state.position, event.key, state.grid);
     if (!next) return;
     event.preventDefault();
     onPosition(next);

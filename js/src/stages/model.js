@@ -140,17 +140,9 @@ export const firstChannel = (maps) => (maps ? ordered(maps, "std")[0] : 0);
 /** Ends of the colour scale for a map: its own, or one for the whole stage; signed ones have zero in the middle. */
 export function scaleOf(maps, values, shared) {
   let [low, high] = [Infinity, -Infinity];
-  if (shared)
-    for (const channel of maps.channels) {
-      const numbers = maps.numbers(channel);
-      low = Math.min(low, numbers.low);
-      high = Math.max(high, numbers.high);
-    }
-  else
-    for (const value of values.data) {
-      low = Math.min(low, value);
-      high = Math.max(high, value);
-    }
+  const ends = shared ? maps.channels.map(maps.numbers).flatMap((numbers) => [numbers.low, numbers.high]) : values.data;
+  for (const value of ends) if (Number.isFinite(value)) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  if (low > high) [low, high] = [0, 0]; // no number at all
   if (maps.signed) {
     const end = Math.max(Math.abs(low), Math.abs(high), 1e-12);
     return { low: -end, high: end, map: "signed" };
@@ -158,11 +150,11 @@ export function scaleOf(maps, values, shared) {
   return { low: Math.min(0, low), high: high > 0 ? high : 1, map: "viridis" };
 }
 
-/** How many values lie in each of `bins` equal steps from `low` to `high`. */
+/** How many of the finite values lie in each of `bins` equal steps from `low` to `high`. */
 export function histogram({ data }, low, high, bins = 32) {
   const counts = new Array(bins).fill(0);
   const scale = high > low ? bins / (high - low) : 0;
-  for (const value of data) counts[Math.max(0, Math.min(bins - 1, Math.floor((value - low) * scale)))]++;
+  for (const value of data) if (Number.isFinite(value)) counts[Math.max(0, Math.min(bins - 1, Math.floor((value - low) * scale)))]++;
   return counts;
 }
 
@@ -175,19 +167,6 @@ export function concentration(data, part = 0.9) {
     count = 0;
   while (sum < part * total) sum += sorted[count++];
   return count / sorted.length;
-}
-
-/** A cell of a grid from a point in 0..1 of its picture. */
-export const cellAt = (x, y, [rows, columns]) => [
-  Math.max(0, Math.min(rows - 1, Math.floor(y * rows))),
-  Math.max(0, Math.min(columns - 1, Math.floor(x * columns))),
-];
-
-/** Where an arrow key leads on a grid; null for other keys. */
-export function step(key, [r, c], [rows, columns]) {
-  const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-  if (!moves[key]) return null;
-  return [Math.max(0, Math.min(rows - 1, r + moves[key][0])), Math.max(0, Math.min(columns - 1, c + moves[key][1]))];
 }
 
 /**

@@ -1,6 +1,7 @@
 // The image, and on it what one position can see (a box) and what it uses (measured by the gradient).
 import { h, s, setAttribute, setText } from "../lib/dom.js";
 import { formatPercent } from "../lib/format.js";
+import { helpBox } from "../lib/help.js";
 import { colourMap, paintImage, pixelCanvas } from "../lib/pixels.js";
 import { TALLEST } from "./map.js";
 import { concentration, fieldSentences } from "./model.js";
@@ -28,10 +29,10 @@ export function heated(picture, heat) {
  * @param {number[]} options.image rows and columns of the images, px
  * @param {boolean} options.pictures are there any?
  * @param {() => void} options.onMiddle go to the middle position
+ * @param {() => void} options.onMeasure the measured field is wanted, or no longer
  */
-export function createSight({ image: [height, width], pictures, onMiddle, onImage }) {
-  let measured = false,
-    last = null;
+export function createSight({ image: [height, width], pictures, onMiddle, onImage, onMeasure }) {
+  let measured = false;
   const canvas = pixelCanvas("The image");
   const cut = s("rect", { class: "nnb-window", "vector-effect": "non-scaling-stroke" });
   const [halo, box] = ["nnb-seen nnb-halo", "nnb-seen"].map((kind) => s("rect", { class: kind, "vector-effect": "non-scaling-stroke" }));
@@ -47,15 +48,12 @@ export function createSight({ image: [height, width], pictures, onMiddle, onImag
     h("button", { type: "button", "aria-pressed": String(!i), on: { click: () => {
       measured = Boolean(i);
       views.forEach((button, j) => setAttribute(button, "aria-pressed", String(i === j)));
-      if (last) show(last);
+      onMeasure();
     } } }, label));
   const thumbs = h("div", { class: "nnb-thumbs", role: "group", "aria-label": "Images" });
   const root = h("div", { class: "nnb-sight" },
     h("div", { class: "nnb-sight-head" }, h("h3", { class: "nnb-title" }, "What it sees"),
-      h("span", { class: "nnb-help-box" },
-        h("button", { class: "nnb-help", type: "button", "aria-label": "What is this?" }, "?"),
-        h("span", { class: "nnb-tip", role: "tooltip" },
-          "The box holds all pixels that this position could depend on, worked out from kernels, strides and paddings. “Uses” measures the gradient: how much each pixel moves the position, averaged over the images.")),
+      helpBox("About what it sees", "The box holds all pixels that this position could depend on, worked out from kernels, strides and paddings. “Uses” measures the gradient: how much each pixel moves the position, averaged over the images."),
       pictures ? h("span", { class: "nnb-segments", role: "group", "aria-label": "What is drawn" }, ...views) : null),
     frame, words, used, middle, thumbs);
 
@@ -64,9 +62,7 @@ export function createSight({ image: [height, width], pictures, onMiddle, onImag
       setAttribute(node, name, value);
   }
 
-  function show(shown) {
-    last = shown;
-    const { stage, position: [r, c], picture, heat, live, problem } = shown;
+  function show({ stage, position: [r, c], picture, heat, live, problem }) {
     const field = stage.field,
       seen = field.at(r, c);
     rect(halo, seen);

@@ -110,8 +110,9 @@ function createField(knob, positions, onChange) {
       say(control.busy && root.contains(document.activeElement) ? control.get() : next.value);
     },
     reset() {
-      control.set(knob.value);
-      say(knob.value);
+      const to = positions ? knob.value : now.start; // the sets of a page were made around these values
+      control.set(to);
+      say(to);
     },
   };
   field.reset();
