@@ -177,6 +177,18 @@ def test_effective_field_is_the_gradient():
     assert torch.allclose(seen, wanted)
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_wrapped_networks_are_looked_into(wrap, images):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    for ask in (
+        lambda net: {k: stage.maps for k, stage in activations(net, images).items()},
+        lambda net: effective_fields(net, images, {"0": (0, 4)}),
+    ):
+        bare, wrapped = ask(net), ask(wrap(net))
+        assert bare.keys() == wrapped.keys()
+        assert all(torch.equal(bare[name], wrapped[name]) for name in bare)
+
+
 def test_effective_field_of_what_ignores_the_image_is_zero():
     class Deaf(nn.Module):
         def forward(self, x):
@@ -222,6 +234,28 @@ def test_sizes_that_do_not_fit_say_why():
         table.at(1000)
     with pytest.raises(ValueError, match="channels"):
         size_table(resnet18(), [1, 4, 64, 64])
+
+
+def test_stages_inside_of_stages_share_the_work():
+    whole = size_table(resnet18(), [1, 3, 64, 64], ["layer1", "layer2"], [64])
+    table = size_table(resnet18(), [1, 3, 64, 64], ["layer1", "layer1.0", "layer2"], [64])
+    assert table.names == ("layer1.0", "layer1", "layer2")
+    inside, beside, after = table.macs[0]
+    assert inside == beside > 0 and (inside + beside, after) == whole.macs[whole.measured.index(64)]
+
+
+def test_a_stage_that_does_not_run_at_some_size_is_named():
+    class Skips(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.second(x) if len(x[0, 0]) > 8 else x
+
+    table = size_table(Skips(), [1, 3, 16, 16], ["first", "second"], [8, 16])
+    assert table.errors == ("second does not run at this size", "")
 
 
 def test_default_sizes_hold_the_side():

@@ -249,6 +249,12 @@ def test_top_mass_is_the_smallest_set(share):
     assert (held - smallest < share).all()
 
 
+def test_top_mass_of_small_numbers():
+    weights = torch.rand(3, 50) * 1e-8
+    assert torch.equal(top_mass(weights), top_mass(weights * 2.0**20))
+    assert top_mass(weights, 1.0).sum() == 150
+
+
 def test_top_mass_says_what_a_share_is():
     with pytest.raises(ValueError, match="share is 60"):
         top_mass(torch.rand(3), 60)
@@ -256,7 +262,6 @@ def test_top_mass_says_what_a_share_is():
 
 # --- the viewer -------------------------------------------------------------------------------------------------------
 
-pytest.importorskip("anywidget")
 import traitlets  # noqa: E402
 
 from nenya_nb.widgets import base  # noqa: E402
@@ -276,6 +281,9 @@ def test_bytes_keep_sums_of_long_tails():
     row = row / row.sum(-1, keepdim=True)
     assert (from_bytes(*to_bytes(row)).sum(-1) - 1).abs().max() < 0.02
     assert from_bytes(*to_bytes(torch.zeros(2, 3))).equal(torch.zeros(2, 3))
+    small = torch.tensor([[1.0, 1e-6, 1e-4, 0.3]])
+    bound = small.sqrt() / 255 + 1 / (4 * 255**2)
+    assert ((from_bytes(*to_bytes(small)) - small).abs() <= bound + 1e-7).all()
 
 
 def test_viewer_shows_the_weights(bundles):
@@ -298,7 +306,7 @@ def test_viewer_draws_fields_of_any_channels(bundles):
     viewer = AttentionViewer(model, field)
     pixels = unpack_array(viewer.images)
     assert pixels.shape == (2, 32, 32, 1) and pixels.float().std() > 40
-    assert viewer.figure() is not None
+    assert viewer.figure().subfigs[0].axes[0].images[0].get_array().shape == (32, 32)
     with pytest.raises(TypeError, match="images are a list; expected a tensor"):
         AttentionViewer(model, [field])
 
@@ -329,8 +337,10 @@ def test_viewer_refuses_what_is_not_there(bundles, name, value):
     viewer = AttentionViewer(vit(), torch.randn(2, 3, 32, 32))
     with pytest.raises(traitlets.TraitError, match=name):
         setattr(viewer, name, value)
-    with pytest.raises(TypeError, match="unknown setting 'colour'"):
+    with pytest.raises(TypeError, match="Unknown setting 'colour'"):
         AttentionViewer(vit(), torch.randn(1, 3, 32, 32), colour=1)
+    with pytest.raises(ValueError, match="every=0; expected 1 epoch"):
+        AttentionViewer(vit(), torch.randn(1, 3, 32, 32), every=0)
     with pytest.raises(ValueError, match=r"expected \(B, C, H, W\)"):
         AttentionViewer(vit(), torch.randn(3, 32, 32))
 

@@ -326,6 +326,15 @@ def test_wrong_shapes_raise_what_was_wrong(shape, message):
 
 
 # ---- the head, and other settings --------------------------------------------------------------------
+def test_a_new_classifier_is_in_the_mode_of_the_model():
+    model, x = EfficientNet(0.5, 0.5, num_classes=3).eval(), torch.rand(2, 3, 33, 40)
+    model.reset_classifier(10)
+    assert torch.equal(model(x), model(x))
+    assert not any(part.training for part in model.modules())
+    model.train().reset_classifier(10)
+    assert all(part.training for part in model.classifier.modules())
+
+
 def test_head_surgery_agrees_with_the_run():
     model = EfficientNet(0.5, 0.5, num_classes=3).eval()
     x = torch.randn(2, 3, 33, 40)

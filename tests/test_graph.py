@@ -1,5 +1,6 @@
 """Graphs of networks: every node and edge as in independent tracers, and by hand where those cannot see."""
 
+import functools
 import inspect
 import json
 import operator
@@ -257,7 +258,8 @@ def test_edges_of_a_generator_are_those_of_fx():
 
 @pytest.mark.parametrize("name", ["resnet50", "googlenet", "squeezenet", "U-Net"])
 def test_counts_are_those_of_torchview(name):
-    torchview = pytest.importorskip("torchview")
+    import torchview
+
     build, side = FX[name]
     module, shape = build().eval(), [1, 3, side, side]
     more = {
@@ -597,6 +599,57 @@ def test_with_numbers_a_detector_runs_to_its_end():
     )
 
 
+def test_with_numbers_tensors_go_where_they_were_given_and_stay_as_they_are():
+    @dataclass
+    class Batch:
+        mask: torch.Tensor
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, batch, x, more, scale=1):
+            if not batch.mask.any():
+                raise ValueError("no mask")
+            return self.layer(x.add_(1)) * batch.mask * scale + more["add"].sum()
+
+    mask, x, add = torch.ones(2, 1), torch.zeros(2, 4), torch.ones(3)
+    graph = trace(Masked(), Batch(mask), x, {"add": add}, scale=2, real=True)
+    assert graph.complete and graph["layer"].shapes_in == ((2, 4),)
+    assert not x.any()
+
+    class NoInput(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, number=2):
+            return self.layer(torch.ones(number, 4))
+
+    assert trace(NoInput(), real=True)["layer"].shapes_out == ((2, 4),)
+    assert trace(NoInput(), 3, real=True)["layer"].shapes_out == ((3, 4),)
+
+
+def test_a_second_try_starts_from_a_clean_module():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.last = nn.Linear(4, 4), None
+
+        def forward(self, x):
+            if self.last is not None:
+                raise RuntimeError("ran before")
+            self.last = self.layer(x)
+            self.layer.weight.add_(1)  # only without gradients
+            return self.last
+
+    for real in (False, True):
+        graph = trace(InPlace(), [2, 4], real=real)
+        assert graph.complete, graph.error
+        assert any(note.startswith("bytes are not known") for note in graph.notes)
+
+
 def test_wrong_inputs_say_where_they_stop():
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(9, 2))
     graph = trace(net, [1, 4])
@@ -876,7 +929,8 @@ def test_a_function_that_runs_modules_is_no_group():
         return (x + 1) * 2 - (lambda y: y / 3)(x)
 
     def with_layer(x, layer):
-        return layer(x + 1) * 2
+        x = (x + 1) * 2
+        return (layer(x) - 1) / 2
 
     def fails(x):
         return (x + 1).reshape(7, 7)
@@ -896,15 +950,134 @@ def test_a_function_that_runs_modules_is_no_group():
     assert [node.label for node in graph.children()][1:6] == [
         "only_sums",
         "add",
-        "layer",
         "mul",
-        "only_sums",
+        "layer",
+        "sub",
     ]
+    assert {node.label for node in graph if node.kind == "function"} == {"only_sums"}
     assert {len(graph.children(n.id)) for n in graph if n.kind == "function"} == {4}
     assert starts(graph, "/only_sums/sub") == ["/only_sums/mul", "/only_sums/div"]
     stopped = trace(Long(wrong=True), [2, 4])
     check(stopped)
     assert not stopped.complete and stopped["/fails/reshape"].shapes_out == ()
+
+
+def wrapped(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args)
+
+    return wrapper
+
+
+def plain_sums(x):
+    return (x + 1) * 2
+
+
+decorated_sums, amp_sums = wrapped(plain_sums), torch.autocast("cpu")(plain_sums)
+
+
+class SumsOfAutograd(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return (x + 1) * 2
+
+    @staticmethod
+    def backward(ctx, slope):
+        return 2 * slope
+
+
+def test_a_group_has_the_name_of_the_function_not_of_what_is_around_it():
+    def by_checkpoint(x):
+        return torch.utils.checkpoint.checkpoint(plain_sums, x, use_reentrant=False)
+
+    kinds = [decorated_sums, amp_sums, by_checkpoint, SumsOfAutograd.apply]
+
+    class Long(nn.Module):
+        def forward(self, x):
+            for _ in range(6):
+                for function in kinds:
+                    x = function(x)
+            return x
+
+    graph = trace(Long(), [2, 4])
+    check(graph)
+    calls = [node for node in graph.children() if node.kind == "function"]
+    assert [node.label for node in calls] == [*["plain_sums"] * 3, "SumsOfAutograd"] * 6
+    assert all(len(graph.children(node.id)) == 2 and node.role == "block" for node in calls)
+
+
+def test_a_list_is_opened_when_a_closed_part_leads_back_into_it():
+    class Mix(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x, y):
+            return self.left(x), self.right(y)
+
+    class Woven(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.mix = nn.ModuleList(nn.Linear(4, 4) for _ in range(2)), Mix()
+
+        def forward(self, x):
+            out, other = self.mix(self.layers[0](x), x)
+            return out + self.layers[1](other)
+
+    graph = trace(Woven(), [2, 4])
+    check(graph, Woven())
+    assert [n.id for n in graph.children()][1:4] == ["layers.0", "mix", "layers.1"]
+
+    def step(x, y):
+        return x * 2 + 1, y + 1
+
+    class Steps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(15))
+
+        def forward(self, x):
+            total = 0
+            for layer in self.layers:
+                out, x = step(layer(x), x)
+                total = total + out
+            return total
+
+    graph = trace(Steps(), [2, 4])
+    check(graph, Steps())
+    assert [n.label for n in graph.children()][1:4] == ["layers.0", "step", "add"]
+
+
+def test_a_long_list_stays_one_group():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(45))
+
+        def forward(self, x):
+            return run(self.layers, x)
+
+    def run(layers, x):
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    graph = trace(Deep(), [2, 4])
+    check(graph, Deep())
+    assert [n.id for n in graph.children()] == ["input", "layers", "output"]
+    assert len(graph.children("layers")) == 45
+
+
+def test_the_text_opens_as_far_as_it_stays_readable():
+    graph = trace(nn.Sequential(nn.Sequential(nn.Sequential(nn.Linear(3, 3)))), [1, 3])
+    assert repr(graph) == graph.text(3) == graph.text() != graph.text(2)
+    nodes = [Node("f", "", "function", "f", "block", "f", group=True)]
+    nodes += [Node("f/g", "f", "function", "g", "block", "g", group=True)]
+    nodes += [Node("f/g/h", "f/g", "function", "h", "block", "h", group=True)]
+    nodes += [Node("f/g/h/add", "f/g/h", "op", "add", "merge", "add")]
+    assert "add" in repr(ModuleGraph("Functions", (), (), tuple(nodes), ()))
+    assert repr(ModuleGraph("Nothing", (), (), (), ())).startswith("Nothing")
 
 
 def test_names_are_data():
@@ -916,11 +1089,12 @@ def test_names_are_data():
     net.add_module("/add", nn.ReLU())
     net.add_module("input", nn.ReLU())
     net.add_module("a\nb\x1b[2J", nn.ReLU())
+    net.add_module("in", nn.ReLU())  # no name for `model.in`
     graph = trace(net, [1, 3])
-    check(graph)
+    check(graph, net)
     assert graph[image].label == image and eval(graph[image].code, {"model": net}) is net[0]
     assert len(json.dumps(graph.to_dict())) < 20_000 and len(repr(graph)) < 3_000
-    assert "\x1b" not in repr(graph) and len(graph.edges) == 7
+    assert "\x1b" not in repr(graph) and len(graph.edges) == 8
 
 
 def test_our_algorithm_shows_both_views():

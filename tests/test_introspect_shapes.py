@@ -9,6 +9,7 @@ import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -20,6 +21,7 @@ from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode
 
 from nenya_nb.introspect import on_skeleton, output_shape, skeleton, stage_table
+from nenya_nb.introspect.shapes import measure_stages
 from nenya_nb.introspect.skeletons import _ENTRIES, _entry, shapes_in
 from nenya_nb.models.backbones.efficientnet import EfficientNet
 from nenya_nb.models.backbones.resnet import ResNet
@@ -273,6 +275,36 @@ def test_rows_stand_in_the_order_of_the_run_and_add_up():
     assert table[0] is table.rows[0] and len(table) == 6
 
 
+def test_a_stage_that_fails_and_is_caught_leaves_the_others_right():
+    class Fails(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("no")
+
+    class Tries(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fails, self.layer = Fails(), nn.Linear(4, 4)
+
+        def forward(self, x):
+            try:
+                return self.fails(x)
+            except RuntimeError:
+                return self.layer(x)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tries, self.own = Tries(), nn.Parameter(torch.ones(4, 4))
+
+        def forward(self, x):
+            return self.tries(x) @ self.own
+
+    names = ["tries", "tries.fails", "tries.layer"]
+    _, rows = on_skeleton(Net(), partial(measure_stages, names, True), [1, 4])
+    macs = {row.name: row.macs for row in rows}
+    assert macs["tries.layer"] == 16 and macs["(itself)"] == 16
+
+
 def test_depth_opens_the_children():
     module = nn.Sequential(
         nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU())), nn.Linear(4, 2)
@@ -519,6 +551,30 @@ def test_skeleton_is_kept_until_the_structure_changes():
     module.half()
     assert skeleton(module)[0].weight.dtype == torch.float16
     assert stage_table(module, [1, 3, 8, 8]).total.activation_bytes > 0
+
+
+class KeepsItsState(nn.Module):
+    "A recurrent layer that begins with nothing; the other way needs fake tensors."
+
+    def __init__(self, device=None):
+        super().__init__()
+        self.layer, self.state, self.device = nn.Linear(4, 4), None, device
+
+    def forward(self, x):
+        if self.device:
+            x = x + torch.zeros(4, device=self.device)
+        self.state = self.layer(x) if self.state is None else self.state + x
+        return self.state
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_what_a_run_leaves_in_the_skeleton_is_not_there_in_the_next(device):
+    module = KeepsItsState(device)
+    assert [output_shape(module, [n, 4]) for n in (8, 2, 5)] == [[8, 4], [2, 4], [5, 4]]
+    assert stage_table(module, [3, 4]).output == [3, 4] and module.state is None
+    with pytest.raises(ValueError):
+        output_shape(module, [3, 5])
+    assert skeleton(module).state is None
 
 
 def test_skeletons_die_with_their_modules():

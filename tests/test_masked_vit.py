@@ -152,7 +152,8 @@ def test_M8_mae_without_hiding_is_a_shuffled_whole():
 
 
 def test_mae_waves_agree_with_lightly():
-    utils = pytest.importorskip("lightly.models.utils")
+    from lightly.models import utils
+
     theirs = utils.get_2d_sine_cosine_positional_embedding(24, 4, cls_token=True)
     assert (MAEViT(TINY, **SIZE).pos_embed[0] - torch.as_tensor(theirs)).abs().max() < 1e-6
 
@@ -334,6 +335,24 @@ def test_C16_mmselfsup_checkpoints_load(build):
     randomise(ours)
     other.load_state_dict(to_mmselfsup(ours.state_dict()))
     assert torch.equal(ours.forward_features(x), other.forward_features(x))
+
+
+@pytest.mark.parametrize("num_classes", [0, 5])
+@pytest.mark.parametrize("build", [MAEViT, CAEViT])
+def test_stage_shapes_are_those_of_a_real_run(build, num_classes):
+    model, x, seen = build(TINY, **SIZE, num_classes=num_classes).eval(), images(), {}
+    stages = model.get_stage_shapes(x.shape)
+    for name in (*stages, *["head"][:num_classes]):
+        model.get_submodule(name).register_forward_hook(
+            lambda module, args, out, name=name: seen.__setitem__(name, list(out.shape))
+        )
+    model(x)
+    assert seen == stages
+    if build is MAEViT:
+        seen.clear()
+        model(x, mask=False)
+        assert seen == model.get_stage_shapes(x.shape, mask=False)
+        assert ("head" in seen) == bool(num_classes)
 
 
 def shapes_of(answer):

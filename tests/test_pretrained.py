@@ -19,6 +19,7 @@ import nenya_nb.models as nb
 from nenya_nb.models.backbones import pretrained as lesson
 from nenya_nb.models.backbones.pretrained import (
     adapt_channels,
+    fit_weights,
     load_pretrained,
     read_weights,
     weights_file,
@@ -162,7 +163,7 @@ def test_facts_travel_with_the_model(published):
     assert weights_of(model) == entry and weights_of(model).crop == 224
     assert model.pretrained_cfg["tag"] == "IMAGENET1K_V1"
     assert not any("pretrained" in key for key in model.state_dict())
-    with pytest.raises(ValueError, match="not built with pretrained"):
+    with pytest.raises(ValueError, match="not built with published"):
         weights_of(nb.resnet_tiny())
 
 
@@ -363,6 +364,38 @@ def test_checkpoint_path(suffix, how, tmp_path):
         nb.resnet18(**{how: tmp_path / f"absent{suffix}"})
 
 
+@pytest.mark.parametrize(
+    "build", [nb.resnet18, lambda **kw: nb.get_backbone("timm:resnet18", **kw)]
+)
+def test_a_file_may_have_any_name(build, tmp_path, no_weights):
+    path = tmp_path / "epoch_10"
+    torch.save(torchvision.models.resnet18().state_dict(), path)
+    for how in ("checkpoint_path", "pretrained"):
+        for file in (path, str(path)):
+            assert not isinstance(getattr(build(**{how: file}), "pretrained_cfg", None), dict)
+    for absent in ({"checkpoint_path": str(tmp_path / "epoch_11")}, {"pretrained": "absent.pth"}):
+        with pytest.raises(FileNotFoundError, match="no weights at"):
+            build(**absent)
+    with pytest.raises(ValueError, match="Unknown weights of .*resnet18 'epoch_11'"):
+        build(pretrained="epoch_11")
+
+
+def test_mmselfsups_names_and_other_channels(tmp_path):
+    settings = dict(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=3)
+    donor = nb.VisionTransformer(num_classes=0, **settings)
+    names = {"patch_embed.proj.": "patch_embed.projection.", "blocks.": "layers."}
+    theirs = {}
+    for key, value in donor.state_dict().items():
+        for ours, other in names.items():
+            key = key.replace(ours, other)
+        theirs[f"backbone.{key}"] = value
+    grey = nb.VisionTransformer(num_classes=0, in_channels=1, **settings)
+    fit_weights(grey, theirs)
+    wanted = donor.patch_embed.proj.weight.sum(1, keepdim=True)
+    torch.testing.assert_close(grey.patch_embed.proj.weight, wanted)
+    assert torch.equal(grey.blocks[0].mlp.fc1.weight, donor.blocks[0].mlp.fc1.weight)
+
+
 def test_checkpoint_of_nenya_and_of_mmselfsup(tmp_path):
     donor = nb.get_backbone("resnet18")
     torch.save({f"encoder.{k}": v for k, v in donor.state_dict().items()}, tmp_path / "nenya.pth")
@@ -376,6 +409,9 @@ def test_read_weights_refuses_what_is_not_weights(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="holds no weights, but list"):
         read_weights(tmp_path / "list.pth")
+    torch.save({"student": {}, "teacher": {}}, tmp_path / "two.pth")
+    with pytest.raises(ValueError, match="holds no weights, but dict of student, teacher; save"):
+        read_weights(tmp_path / "two.pth")
     (tmp_path / "empty.pth").touch()
     with pytest.raises(ValueError, match="damaged"):
         read_weights(tmp_path / "empty.pth")

@@ -113,6 +113,56 @@ def test_box_is_the_support_of_a_positive_linear_net(name, side):
             assert (box.bottom, box.right) == (rows.max() + 1, columns.max() + 1)
 
 
+RESIZES = [
+    {"scale_factor": 1.5, "mode": "bilinear"},
+    {"scale_factor": 1.1, "mode": "bilinear"},
+    {"scale_factor": (0.7, 1.9), "mode": "bicubic"},
+    {"scale_factor": 1.5, "mode": "bilinear", "recompute_scale_factor": True},
+    {"scale_factor": 1.5, "mode": "bilinear", "align_corners": True},
+    {"size": (9, 4), "mode": "bicubic", "align_corners": True},
+    {"scale_factor": 1.4, "mode": "nearest"},
+    {"scale_factor": 2.05, "mode": "nearest"},
+    {"scale_factor": 2, "mode": "nearest"},
+    {"size": (4, 9), "mode": "nearest"},
+    {"scale_factor": 1.4, "mode": "nearest-exact"},
+    {"size": (4, 9), "mode": "nearest-exact"},
+    {"size": (3, 10), "mode": "area"},
+    {"size": (3, 2), "mode": "bilinear", "antialias": True},
+    {"size": (3, 20), "mode": "bicubic", "antialias": True},
+    {"scale_factor": 0.3, "mode": "bilinear", "antialias": True, "align_corners": True},
+]
+
+
+@pytest.mark.parametrize("settings", RESIZES, ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize("side", [(7, 5), (16, 25)])
+def test_what_resizing_reads_lies_in_the_box(settings, side):
+    class Resize(nn.Module):
+        def forward(self, x):
+            return F.interpolate(x, **settings)
+
+    field = receptive_fields(nn.Sequential(Resize()), [1, 1, *side])["0"]
+    image = torch.rand(1, 1, *side, requires_grad=True)
+    out = F.interpolate(image, **settings)
+    margin = 0 if "nearest" in settings["mode"] else 2
+    margin = 1 if settings.get("scale_factor") == 2.05 else margin  # differs between devices
+    assert field.grid == tuple(out.shape[2:])
+    for row in range(field.grid[0]):
+        for column in range(field.grid[1]):
+            (slope,) = torch.autograd.grad(out[0, 0, row, column], image, retain_graph=True)
+            rows, columns = slope[0, 0].nonzero().T
+            box = field.at(row, column)
+            assert 0 <= rows.min() - box.top <= margin and 0 <= columns.min() - box.left <= margin
+            assert 0 < box.bottom - rows.max() <= margin + 1
+            assert 0 < box.right - columns.max() <= margin + 1
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_wrappers_are_opened(wrap):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(2))
+    fields = receptive_fields(wrap(net), [1, 3, 8, 8])
+    assert list(fields) == ["0", "1"] and fields["1"].size == (4, 4)
+
+
 NETS = {
     "resnet": (resnet18, ["maxpool", "layer1", "layer2"]),
     "efficientnet": (EfficientNet, ["features.0", "features.1"]),

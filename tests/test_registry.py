@@ -7,9 +7,11 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torchvision.models import get_model_weights
 
 import nenya_nb.models as nb
 from nenya_nb.models.backbones import registry
+from nenya_nb.models.backbones.weights import WeightsUnavailable
 
 torch.set_num_threads(1)
 
@@ -214,6 +216,50 @@ def test_row_l2_import_paths():
     from nenya_nb.models.backbone import get_backbone, register_backbone
 
     assert get_backbone is models.get_backbone and register_backbone is models.register_backbone
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "deit_tiny_distilled_patch16_224"])
+def test_timm_backbone_takes_an_ordinary_file(name, tmp_path):
+    donor = timm.create_model(name)
+    torch.save(donor.state_dict(), tmp_path / "mine.pth")
+    mine = nb.get_backbone(f"timm:{name}", checkpoint_path=tmp_path / "mine.pth").model.state_dict()
+    assert all(torch.equal(value, donor.state_dict()[key]) for key, value in mine.items())
+    grey = nb.get_backbone(f"timm:{name}", checkpoint_path=tmp_path / "mine.pth", in_channels=1)
+    assert grey.in_channels == 1
+    with pytest.raises(ValueError, match=f"timm:{name}: .*of another network|in the weights"):
+        torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pth")
+        nb.get_backbone(f"timm:{name}", checkpoint_path=tmp_path / "other.pth")
+
+
+def test_configurations_name_published_weights_and_no_files(tmp_path, register):
+    register("tiny")(lambda name, pretrained=False, **more: nb.resnet_tiny())
+    enum = get_model_weights("resnet18").IMAGENET1K_V1
+    for given, kept in ((True, True), ("V1", "V1"), (enum, "IMAGENET1K_V1")):
+        config = nb.to_config(nb.get_backbone("tiny", given, width=2))
+        assert config == {"type": "get_backbone", "name": "tiny", "width": 2, "pretrained": kept}
+    assert "pretrained" not in nb.to_config(nb.get_backbone("tiny"))
+    path = tmp_path / "mine.pth"
+    torch.save(nb.get_backbone("resnet18").state_dict(), path)
+    for more in (
+        {"checkpoint_path": path},
+        {"checkpoint_path": str(path)},
+        {"pretrained": str(path)},
+    ):
+        model = nb.get_backbone("resnet18", in_channels=1, **more)
+        assert nb.to_config(model) == {"type": "get_backbone", "name": "resnet18", "in_channels": 1}
+        nb.save_pretrained(model, tmp_path / "saved")
+    again = nb.from_pretrained(tmp_path / "saved")
+    assert torch.equal(again.conv1.weight, model.conv1.weight)
+
+
+def test_loading_a_saved_model_fetches_no_published_weights(tmp_path, no_weights):
+    model = nb.get_backbone("resnet18")
+    model.build_config["pretrained"] = True  # as if they had been there
+    nb.save_pretrained(model, tmp_path / "saved")
+    again = nb.from_pretrained(tmp_path / "saved")
+    assert torch.equal(again.conv1.weight, model.conv1.weight)
+    with pytest.raises(WeightsUnavailable):
+        nb.build(nb.to_config(model))
 
 
 def test_timm_backbone_takes_a_file_as_pretrained(tmp_path):

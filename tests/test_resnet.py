@@ -14,7 +14,7 @@ from torch.optim import optimizer as optimizers
 
 import nenya_nb.models as nb
 from nenya_nb.models.backbones.maps import map_shapes
-from nenya_nb.models.blocks import BasicBlock, Bottleneck
+from nenya_nb.models.blocks import BasicBlock, Bottleneck, DropPath
 
 torch.set_num_threads(1)
 NETWORKS = {  # torchvision's name -> our constructor
@@ -476,6 +476,11 @@ def test_row_l10_block_args():
     assert args == {"se": True}  # the caller's dictionary is left alone
 
 
+def test_one_rate_for_every_block_is_welcome():
+    model = nb.ResNet("basic", [1, 1], channels=(4, 8), block_args={"drop_path": 0.2})
+    assert [m.rate for m in model.modules() if isinstance(m, DropPath)] == [0.2, 0.2]
+
+
 def test_row_l11_attributes_add_no_keys():
     model = on_meta(nb.resnet18)
     keys = list(model.state_dict())
@@ -537,6 +542,16 @@ def test_block_union_agrees():
         (dict(block=18, strides=(1, 2)), ValueError, "strides"),
         (dict(block=18, replace_stride_with_dilation=(True,)), ValueError, "one fewer"),
         (dict(block=50, groups=2, block_args={"cardinality": 4}), ValueError, "in block_args"),
+        (dict(block=50, drop_path_rate=0.1, block_args={"drop_path": 0.2}), ValueError, "give one"),
+        (
+            dict(
+                block=50,
+                replace_stride_with_dilation=[False, False, True],
+                block_args={"dilation": 3},
+            ),
+            ValueError,
+            "block_args has dilation=3",
+        ),
     ],
 )
 def test_constructor_explains_mistakes(args, error, text):
@@ -573,6 +588,13 @@ def test_norm_layer_replaces_every_batch_norm():
     model = nb.ResNet(18, norm_layer=lambda c: nn.GroupNorm(4, c), num_classes=2)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
     assert model(torch.randn(1, 3, 32, 32)).shape == (1, 2)
+
+
+def test_reset_classifier_refuses_other_pools():
+    model = nb.ResNet("basic", [1], 3, channels=(4,))
+    with pytest.raises(ValueError, match="global_pool"):
+        model.reset_classifier(0, "max")
+    assert model.num_classes == 3 and model.global_pool is None
 
 
 def test_reset_classifier_keeps_device_and_dtype():

@@ -315,6 +315,11 @@ def test_swin_refuses_wrong_images_and_arguments():
             small(**argument)
     with pytest.raises(ValueError, match="Known"):
         swin_arch("XL")
+    sizes = {"embed_dims": 24, "depths": (1, 1), "num_heads": (2, 2)}
+    assert swin_arch(sizes) == {"embed_dim": 24, "depths": (1, 1), "num_heads": (2, 2)}
+    for wrong in (sizes | {"window_size": 4}, {"embed_dims": 24}):
+        with pytest.raises(ValueError, match="embed_dims, depths, num_heads, got"):
+            swin_arch(wrong)
 
 
 def test_swin_backward_reaches_every_parameter():

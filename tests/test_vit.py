@@ -555,6 +555,21 @@ def test_layer_scale_multiplies_channels():
     assert torch.equal(scale(torch.ones(2, 4, 3)), torch.full((2, 4, 3), 0.5))
 
 
+@pytest.mark.parametrize("wrong", ["vq", "q", 1, None])
+def test_other_biases_are_refused(wrong):
+    with pytest.raises(ValueError, match="qkv_bias"):
+        Attention(8, 2, qkv_bias=wrong)
+
+
+def test_stages_and_layers_say_what_is_wrong():
+    vit = tiny()
+    with pytest.raises(ValueError, match="expected 4D input"):
+        vit.forward_stages(torch.rand(3, 32, 32))
+    for n in (0, -1):
+        with pytest.raises(ValueError, match=f"at least 1, got n={n}"):
+            vit.get_intermediate_layers(torch.rand(1, 3, 32, 32), n)
+
+
 @pytest.mark.parametrize("size", [(32, 32), (33, 70), (8, 16)])
 @pytest.mark.parametrize("num_classes", [0, 5])
 def test_stage_shapes_are_those_of_a_real_run(size, num_classes):

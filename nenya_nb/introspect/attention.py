@@ -140,9 +140,10 @@ def attention_maps(
 ) -> list[Any]:
     """The attention weights of every call of attention, one `AttentionMap` each, while `module(images)` runs.
 
-    The module runs in evaluation mode without gradients and is left as it was, random numbers included. Raises
-    ValueError when no attention was seen: weights are found in `F.scaled_dot_product_attention`,
-    `nn.MultiheadAttention` and in softmax(q @ kᵀ) @ v, not inside compiled or custom kernels."""
+    The module itself runs, in evaluation mode, hooked and without gradients, and is left as it was, random numbers
+    included; let no other thread use it meanwhile. Raises ValueError when no attention was seen: weights are found in
+    `F.scaled_dot_product_attention`, `nn.MultiheadAttention` and in softmax(q @ kᵀ) @ v, not inside compiled or custom
+    kernels."""
     module = getattr(module, "_orig_mod", module)  # compiled
     wanted, kept, count = None if layers is None else set(layers), [], 0
 
@@ -257,5 +258,5 @@ def top_mass(
     order = weights.argsort(-1, descending=True)
     sorted_ = weights.gather(-1, order)
     before = sorted_.cumsum(-1) - sorted_  # held by the larger ones
-    keep = before < share * weights.sum(-1, keepdim=True) - 1e-7
+    keep = before < share * weights.sum(-1, keepdim=True) * (1 - 1e-6)  # rounding
     return torch.zeros_like(keep).scatter(-1, order, keep)

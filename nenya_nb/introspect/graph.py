@@ -200,8 +200,10 @@ class ModuleGraph:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        deepest = max((node.id.count(".") for node in self.nodes), default=0) + 2
-        for depth in range(deepest, 0, -1):
+        levels = {"": 0}
+        for node in self.nodes:
+            levels[node.id] = levels.get(node.parent, 0) + 1
+        for depth in range(max(1, *levels.values()), 0, -1):
             text = self.text(depth)
             if text.count("\n") < 60:
                 return text

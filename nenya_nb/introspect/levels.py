@@ -7,6 +7,7 @@ __all__ = ['role_of', 'short_name', 'code_of', 'Levels']
 
 # %% ../../nbs/introspect/27_levels.ipynb #imports
 import hashlib
+import keyword
 import re
 from collections import Counter
 
@@ -19,7 +20,7 @@ _WORDS = {  # the first that a class name holds
     "attention": r"attention|attn$",
     "embedding": r"embed",
     "recurrent": r"^(rnn|lstm|gru)",
-    "norm": r"norm(2d|1d|act|act2d|3d)?$|norm2d$|normalization|^frozenbatchnorm",
+    "norm": r"norm(2d|1d|act|act2d|3d)?$|normalization|^frozenbatchnorm",
     "dropout": r"drop|stochasticdepth",
     "pool": r"pool",
     "conv": r"conv",
@@ -36,7 +37,7 @@ _OPS = {
     "reshape": "view reshape flatten unflatten transpose permute getitem setitem chunk split unbind T mT "
     "squeeze unsqueeze expand expand_as repeat roll pad narrow select interpolate movedim swapaxes "
     "pixel_shuffle pixel_unshuffle unfold fold repeat_interleave view_as reshape_as tile tensor_split "
-    "repeat_interleave flip index_select gather broadcast_to grid_sample t",
+    "flip index_select gather broadcast_to grid_sample t",
 }
 _ROLE_OF_OP = {name: role for role, names in _OPS.items() for name in names.split()}
 
@@ -80,7 +81,8 @@ def code_of(
         elif isinstance(holder, nn.ModuleDict):
             code += f"[{part!r}]"
         else:
-            code = f"{code}.{part}" if part.isidentifier() else f"getattr({code}, {part!r})"
+            plain = part.isidentifier() and not keyword.iskeyword(part)
+            code = f"{code}.{part}" if plain else f"getattr({code}, {part!r})"
         holder = holder._modules[part]
     return code if len(code) <= 400 else ""
 
@@ -100,13 +102,11 @@ class Levels:
             if record.kind == "output":
                 self.leaves.append(record)
                 self.reads[record] = [self._node(maker) for maker, _ in record.reads]
-        self.position = {id(leaf): i for i, leaf in enumerate(self.leaves)}
-        for holder in list(self.holders.values()):
-            if self._comes_back(holder):
-                self._dissolve(holder)
+        self._open_circles()
         for holder, nodes in list(self.inside.items()):
-            if len(nodes) > _READABLE:
+            if len(nodes) > _READABLE and holder.when:
                 self._divide(holder)
+        self._open_circles()  # through the functions that are closed now
 
     def _tidy(self, root: Record) -> None:
         "Drops what nobody reads and what reads nothing: helpers such as an unused `arange`."
@@ -163,24 +163,31 @@ class Levels:
                     leaf.reads.append((maker, shape))
         return makers
 
+    def _open_circles(self) -> None:
+        for holder in list(self.holders.values()):
+            if holder in self.inside and self._comes_back(holder):
+                self._dissolve(holder)
+
     def _comes_back(self, holder: Record) -> bool:
-        "Does a tensor leave the holder and what was made of it come back?"
-        members, todo = set(), [holder]
+        "Does a tensor leave the holder and what was made of it come back, when all beside it is closed too?"
+        level, feeds = self.parent[holder], {}
+
+        def at(record: Record | None) -> Record | None:
+            while record is not None and self.parent.get(record) is not level:
+                record = self.parent.get(record)
+            return record
+
+        for leaf in self.leaves:
+            if end := at(leaf):
+                for start in map(at, self.reads[leaf]):
+                    feeds.setdefault(start, set()).add(end)
+        feeds[holder].discard(holder)
+        after, todo = set(), [holder]
         while todo:
-            record = todo.pop()
-            members.add(record)
-            todo += self.inside.get(record, ())
-        after = set()  # outside, made of what was inside
-        for leaf in self.leaves[
-            min(self.position[id(m)] for m in members if id(m) in self.position) :
-        ]:
-            makers = self.reads[leaf]
-            if leaf in members:
-                if any(maker in after for maker in makers):
-                    return True
-            elif any(maker in after or maker in members for maker in makers):
-                after.add(leaf)
-        return False
+            fed = feeds.get(todo.pop(), set()) - after
+            after |= fed
+            todo += fed
+        return holder in after
 
     def _dissolve(self, holder: Record) -> None:
         parent = self.parent[holder]
@@ -205,8 +212,12 @@ class Levels:
         mixed = {f for record in call.children if record.kind == "module" for f in record.within}
         for node in nodes:
             parent = call
-            for function in node.within:
+            for i, function in enumerate(node.within):
                 whole = size.get(parent, len(nodes))
+                if "<locals>" in function.detail and size[function] in map(
+                    size.get, node.within[i + 1 :]
+                ):
+                    continue  # a decorator's wrapper: the function inside gives the name
                 if function not in mixed and 1 < size[function] < whole:
                     if function not in self.parent:
                         self.parent[function] = parent

@@ -161,7 +161,7 @@ class AttentionWatcher(TorchFunctionMode):
         given = dict(zip(names, args, strict=False)) | kwargs
         asked, mean = given.get("need_weights", True), given.get("average_attn_weights", True)
         kwargs = kwargs | {"need_weights": True, "average_attn_weights": False}
-        out, weights = func(*args[:5], *args[5:], **kwargs)
+        out, weights = func(*args, **kwargs)
         rows, columns = (self.places.get(given[name]) for name in ("query", "key"))
         places = [
             None if x is None else x[..., 0].transpose(0, -1) for x in (rows, columns)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .following import follow
+from .skeletons import unwrap
 from .trails import Trail
 
 # %% ../../nbs/introspect/40_receptive_field.ipynb #Layout
@@ -184,6 +185,7 @@ def receptive_fields(
     Boxes hold all that can be seen, and for networks of convolutions, pooling and the like no more. Modules
     that do not run are left out. Raises ValueError for an input that is no batch of images or does not fit,
     KeyError for a name that is no module."""
+    module = unwrap(module)
     if len(shape) != 4:
         raise ValueError(
             f"receptive fields are for images (B, C, H, W), got the shape {list(shape)}"

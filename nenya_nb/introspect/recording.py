@@ -57,7 +57,7 @@ class Record:
     stack: list = field(
         default_factory=list
     )  # while it runs: frames of functions, with their records
-    detail: str = ""
+    detail: str = ""  # settings; of a function its qualified name
     source: str = ""  # file and line
     within: tuple = ()  # functions that the call's `forward` was in, from the outside in
 
@@ -211,13 +211,20 @@ class Recorder(TorchFunctionMode):
     def _functions(self, frames: list[FrameType]) -> tuple[Record, ...]:
         "Records of the functions that are running in this call, one for each call of a function."
         stack, known = self.here.stack, 0
-        frames = [frame for frame in frames if not frame.f_code.co_name.startswith("<")]
+        frames = [
+            frame
+            for frame in frames
+            if not frame.f_code.co_name.startswith("<")
+            and not frame.f_globals.get("__name__", "").startswith("torch.")
+        ]
         while known < min(len(stack), len(frames)) and stack[known][0] is frames[known]:
             known += 1
         del stack[known:]
         for frame in frames[known:]:
             code = frame.f_code
-            record = Record("function", code.co_name, self.here, done=True)
+            name = code.co_qualname.removesuffix(".forward").split(".")[-1]  # autograd: its class
+            record = Record("function", name, self.here, done=True)
+            record.detail = code.co_qualname
             record.source = code_place(code.co_filename, code.co_firstlineno)
             stack.append((frame, record))
         return tuple(record for _, record in stack)

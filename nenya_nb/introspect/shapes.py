@@ -74,7 +74,7 @@ class _Meter(TorchDispatchMode):
 
     def __init__(self, parts: nn.Module):
         super().__init__()
-        self.stage, self.macs, self.kept = "", Counter(), Counter()
+        self.stages, self.macs, self.kept = [""], Counter(), Counter()  # the last one is running
         tensors = (*parts.parameters(), *parts.buffers())
         self._seen = {t.untyped_storage()._cdata: t for t in tensors}
 
@@ -82,7 +82,7 @@ class _Meter(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         flops = flop_registry.get(func._overloadpacket)
         if flops is not None:
-            self.macs[self.stage] += flops(*args, **(kwargs or {}), out_val=out) // 2
+            self.macs[self.stages[-1]] += flops(*args, **(kwargs or {}), out_val=out) // 2
         return out
 
     def keep(self, tensor: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class _Meter(TorchDispatchMode):
         storage = tensor.untyped_storage()
         if storage._cdata not in self._seen:
             self._seen[storage._cdata] = tensor  # held, so that no other storage gets its number
-            self.kept[self.stage] += storage.nbytes()
+            self.kept[self.stages[-1]] += storage.nbytes()
         return tensor
 
 # %% ../../nbs/introspect/10_shapes.ipynb #Stage
@@ -187,7 +187,7 @@ class StageTable:
         caption = escape(f"{self.module} on {self.inputs}")
         return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
-# %% ../../nbs/introspect/10_shapes.ipynb #stage_names
+# %% ../../nbs/introspect/10_shapes.ipynb #names_at_depth
 def names_at_depth(
     module: nn.Module,  # any torch module
     depth: int,  # levels to open, 0 or more
@@ -227,10 +227,12 @@ def measure_stages(
     meter, shapes, handles = _Meter(parts), {}, []
 
     def enter(stage, _):
-        meter.stage = stages[stage]
+        meter.stages.append(stages[stage])
 
     def leave(stage, _, output):
-        shapes[stages[stage]], meter.stage = shapes_in(output), ""
+        shapes[stages[stage]] = shapes_in(output)
+        while meter.stages.pop() != stages[stage]:
+            pass  # a stage inside that failed, and whose error the network caught
 
     try:
         for stage in stages:

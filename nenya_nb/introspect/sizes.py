@@ -154,6 +154,8 @@ def size_table(
         try:
             if size in costed:
                 rows = here if size == side else stage_rows(module, _scaled(shape, size), names)
+                if idle := [name for name in names if name not in rows]:
+                    raise ValueError(f"{idle[0]} does not run at this size")
                 macs[size] = tuple(rows[name].macs for name in names)
             if fast:
                 found = closed_form(module, "get_stage_shapes", (_scaled(shape, size),), {})

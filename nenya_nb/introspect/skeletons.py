@@ -145,8 +145,7 @@ def _entry(module: nn.Module) -> _Entry:
     with _ENTRIES_LOCK, torch.inference_mode(False):
         entry = _ENTRIES.get(module)
         if entry is None or entry.fingerprint != fingerprint:
-            entry = _Entry(fingerprint, copy_with(module, _shape_only))
-            _ENTRIES[module] = entry
+            entry = _ENTRIES[module] = _Entry(fingerprint, copy_with(module, _shape_only))
         return entry
 
 # %% ../../nbs/introspect/00_skeletons.ipynb #skeleton
@@ -178,20 +177,19 @@ def is_shape(
 
 def fill_shapes(
     value: Any,  # shapes and tensors in lists, tuples, dictionaries; other things stay
-    make: Callable[..., Any] = lambda shape, dtype: list(
-        shape
-    ),  # called as make(shape, dtype or None)
+    make: Callable = lambda shape, dtype: list(shape),  # called as make(shape, dtype or None)
+    take: Callable[[Tensor], Any] | None = None,  # called with a tensor; None: make(shape, dtype)
 ) -> Any:
     "`value` with `make(shape, dtype)` in place of every shape and tensor."
     if isinstance(value, Tensor):
-        return make(value.shape, value.dtype)
+        return take(value) if take else make(value.shape, value.dtype)
     if is_shape(value):
         return make(value, None)
     if isinstance(value, (list, tuple)):
-        items = [fill_shapes(item, make) for item in value]
+        items = [fill_shapes(item, make, take) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
-        return {key: fill_shapes(item, make) for key, item in value.items()}
+        return {key: fill_shapes(item, make, take) for key, item in value.items()}
     return value
 
 
@@ -214,11 +212,9 @@ def shapes_in(
 def _makes_new_tensors(operation: Any) -> bool:
     "Does it neither change its inputs nor give a view of them?"
     schema = getattr(operation, "_schema", None)
-    return (
-        schema is not None
-        and not schema.is_mutable
-        and not any(r.alias_info for r in schema.returns)
-    )
+    if schema is None or schema.is_mutable:
+        return False
+    return not any(r.alias_info for r in schema.returns)
 
 
 def _signature(value: Any) -> Any:
@@ -311,25 +307,31 @@ def on_skeleton(
     tensors = (t for table in (module.parameters(), module.buffers()) for t in table)
     like = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
 
-    def run(parts, device):
+    def run(mode, parts, device):
         def make(shape, dtype):
             return torch.empty(tuple(shape), dtype=dtype or like.dtype, device=device)
 
-        args = [fill_shapes(value, make) for value in inputs]
-        return work(parts, args, {key: fill_shapes(value, make) for key, value in kwargs.items()})
+        clean = _fingerprint(parts)
+        try:
+            with mode:
+                args = [fill_shapes(value, make) for value in inputs]
+                named = {key: fill_shapes(value, make) for key, value in kwargs.items()}
+                return work(parts, args, named)
+        finally:
+            if _fingerprint(parts) != clean:  # the run left something in it
+                entry.meta, entry.fake = copy_with(module, _shape_only), None
 
     with entry.lock, torch.inference_mode(False):
         parts = entry.meta
         try:
-            with torch.device("meta"), _SameOperationOnce():
-                return run(parts, "meta")
+            with torch.device("meta"):
+                return run(_SameOperationOnce(), parts, "meta")
         except Exception as error:
             problem = error
         if isinstance(problem, NotImplementedError) or re.search("meta|device", str(problem)):
             try:
                 mode, parts = _fake(entry, module)
-                with mode:
-                    return run(parts, like.device)
+                return run(mode, parts, like.device)
             except Exception as error:
                 problem = error
         given = [str(fill_shapes(value)) for value in (*inputs, *kwargs.values())]

@@ -141,11 +141,15 @@ def say(
 
 
 def frames_of_code() -> list[FrameType]:
-    "What a module was doing when it called a torch function: its `forward`, what that called, and so on inwards."
+    "What a module was doing when it called a torch function or a module: its `forward`, what that called, and so on inwards."
     frame, found = sys._getframe(1), []
     mine = frame.f_code.co_filename
-    while frame and (module := frame.f_globals.get("__name__")) != "torch.nn.modules.module":
-        if frame.f_code.co_filename != mine and module not in _TORCH_FUNCTIONS:
+    while frame:
+        module = frame.f_globals.get("__name__")
+        if module == "torch.nn.modules.module":  # which runs hooks, then `forward`
+            if found:
+                break
+        elif frame.f_code.co_filename != mine and module not in _TORCH_FUNCTIONS:
             found.append(frame)
         frame = frame.f_back
     return found[::-1]
@@ -162,7 +166,9 @@ def code_place(
     file: str,  # as a code object knows it
     line: int,
 ) -> str:
-    "`resnet.py:143`: the file without its folder; a notebook's cell has no file."
-    if "ipykernel" in file or file.startswith("<"):
+    "`resnet.py:143`: the file without its folder; a notebook's cell and generated code have no file."
+    if "ipykernel" in file or file.startswith(("<stdin>", "<ipython")):
         return f"notebook:{line}"
+    if file.startswith("<"):
+        return f"generated:{line}"
     return f"{file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{line}"

@@ -11,6 +11,7 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from .graph import Edge, ModuleGraph, Node
 from .levels import Levels, code_of, role_of, short_name
 from .recording import Record, Recorder
 from .skeletons import copy_with, fill_shapes, on_skeleton, unwrap
-from .tensors import code_place, walk
+from .tensors import code_place
 
 # %% ../../nbs/introspect/30_trace.ipynb #settings
 def _settings(module: nn.Module | None) -> str:
@@ -107,7 +108,8 @@ class _Writer:
         owned |= {name for known in below for name in known["owned"]}
         groups = tuple(bool(self.levels.inside.get(child)) for child in inside)
         op = record.kind == "op"
-        role = role_of(record.name if op else type(module).__name__, op, groups)
+        kind = record.name if module is None else type(module).__name__
+        role = role_of(kind, op, groups)
         detail = record.detail if op else _settings(module)[:200]
         place = {id(child): i for i, child in enumerate(inside)}
         wires = []
@@ -135,7 +137,7 @@ class _Writer:
         return record
 
     def node(self, record: Record, about: Callable = _about) -> Node:
-        "A module's or an operation's node."
+        "The node of a module, an operation or a function."
         known, op = self.known[record], record.kind != "module"
         parent = self.levels.parent[record]
         group = bool(self.levels.inside.get(record))
@@ -283,21 +285,24 @@ def _notes(module: nn.Module, recorder: Recorder, real: bool) -> list[str]:
     return found
 
 
-def _with_numbers(module: nn.Module, work: Callable, inputs: tuple, kwargs: dict) -> Any:
-    "What `work` gives on a copy of the module; shapes become random numbers, tensors stay as they are."
-    given = (tensor.detach() for _, tensor in walk((inputs, kwargs)))
+def _with_numbers(module: nn.Module, work: Callable, *inputs: Any, **kwargs: Any) -> Any:
+    "What `work` gives on a copy of the module; shapes become random numbers, tensors are copied."
     tensors = (t for table in (module.parameters(), module.buffers()) for t in table)
     like = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
 
     dice = torch.Generator().manual_seed(0)  # not the caller's
 
-    def make(shape, dtype):
-        return next(given) if dtype else torch.rand(tuple(shape), generator=dice).to(like)
+    def make(shape, _):
+        return torch.rand(tuple(shape), generator=dice).to(like)
+
+    def take(tensor):
+        return tensor.detach().clone()
 
     with torch.inference_mode(False):
         copy = copy_with(module, Tensor.clone)
-        args = [fill_shapes(value, make) for value in inputs]
-        return work(copy, args, {key: fill_shapes(value, make) for key, value in kwargs.items()})
+        args = [fill_shapes(value, make, take) for value in inputs]
+        named = {key: fill_shapes(value, make, take) for key, value in kwargs.items()}
+        return work(copy, args, named)
 
 
 def trace(
@@ -316,22 +321,19 @@ def trace(
     module, tries, error = unwrap(module), [], ""
 
     def work(parts, args, named, grad=True):
-        recorder = Recorder(parts, leaves)
-        tries.append(recorder)
-        try:
-            with torch.set_grad_enabled(grad), recorder:
-                parts(*args, **named)
-        except RuntimeError as problem:
-            if not (grad and re.search("in-?place|requires grad", str(problem))):
-                raise
-            work(parts, args, named, grad=False)  # allowed where nothing is trained
-            tries[-1].notes["bytes are not known: it cannot be trained as it is"] = True
+        tries.append(Recorder(parts, leaves))
+        with torch.set_grad_enabled(grad), tries[-1]:
+            parts(*args, **named)
 
     try:
-        if real:
-            _with_numbers(module, work, inputs, kwargs)
-        else:
-            on_skeleton(module, work, *inputs, **kwargs)
+        ask = _with_numbers if real else on_skeleton
+        try:
+            ask(module, work, *inputs, **kwargs)
+        except (RuntimeError, ValueError) as problem:
+            if not re.search("in-?place|requires grad", str(problem.__cause__ or problem)):
+                raise
+            ask(module, partial(work, grad=False), *inputs, **kwargs)  # where nothing is trained
+            tries[-1].notes["bytes are not known: it cannot be trained as it is"] = True
     except Exception as problem:
         ran = [any(r.done for c in t.outside.children for r in c.children) for t in tries]
         if not any(ran):

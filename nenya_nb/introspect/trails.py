@@ -141,23 +141,30 @@ def _transposed_table(inputs: int, outputs: int, k: int, s: int, p: int, d: int)
     return index, (place % s == 0) & (index >= 0) & (index < inputs)
 
 
-def _resize_table(inputs: int, outputs: int, mode: str) -> tuple:
+def _resize_table(
+    inputs: int, outputs: int, name: str, scale: float | None, corners: bool
+) -> tuple:
     "What resizing reads; a little more than it reads, for smooth ones."
     o = torch.arange(outputs, device="cpu")
-    if mode == "area":
-        starts, ends = o * inputs // outputs, -(-(o + 1) * inputs // outputs)
-        index = starts[:, None] + torch.arange(int((ends - starts).max()), device="cpu")
-        return index, index < ends[:, None]
-    if mode == "nearest":
-        index = (o * inputs // outputs)[:, None]
+    starts, ratio = o * inputs // outputs, 1 / scale if scale else inputs / outputs
+    if "adaptive" in name:
+        ends = -(-(o + 1) * inputs // outputs)
+    elif "exact" in name:
+        starts = ((o + 0.5) * ratio).long()
+        ends = starts + 1
+    elif "nearest" in name:
+        starts = (o * ratio).long()
+        ends = (o // 2 if outputs == 2 * inputs else starts) + 1  # not every device takes the scale
     else:
-        reach = 2 if mode == "cubic" else 1
-        centre = (o + 0.5) * inputs / outputs - 0.5
-        corner = o * (inputs - 1) / max(outputs - 1, 1)  # align_corners
-        low, high = torch.minimum(centre, corner), torch.maximum(centre, corner)
-        index = (low.floor() - reach + 1)[:, None].long()
-        index = index + torch.arange(int((high - low).max().ceil()) + 2 * reach, device="cpu")
-    return index, (index >= 0) & (index < inputs)
+        if corners:
+            ratio = (inputs - 1) / (outputs - 1) if outputs > 1 else 0
+        smooth, reach = name.endswith("_aa"), 2 if "cubic" in name else 1
+        centre = o * ratio if corners and not smooth else (o + 0.5) * ratio - 0.5
+        reach = math.ceil(reach * max(1, ratio)) if smooth else reach
+        starts = (centre - 1e-3).floor().long() - reach + 1
+        ends = (centre + 1e-3).floor().long() + reach + 1
+    index = starts[:, None] + torch.arange(int((ends - starts).max()), device="cpu")
+    return index, (index >= 0) & (index < ends[:, None]) & (index < inputs)
 
 
 def _slid(window: tuple | None, sizes: list[tuple]) -> tuple | None:
@@ -233,9 +240,11 @@ def after_pool(call: Call, trail: Trail, x: Tensor) -> Trail:
 
 def after_resize(call: Call, trail: Trail, x: Tensor) -> Trail:
     out = call.out[0] if isinstance(call.out, (tuple, list)) else call.out
-    mode = "area" if "adaptive" in call.name else "nearest" if "nearest" in call.name else "linear"
-    mode, box = "cubic" if "cubic" in call.name else mode, trail.box
-    for axis in range(2, x.dim()):
-        if x.shape[axis] != out.shape[axis] or mode in ("linear", "cubic"):
-            box = _look(box, axis, *_resize_table(x.shape[axis], out.shape[axis], mode))
-    return Trail(box, trail.window if x.shape == out.shape else None, trail.cause)
+    box, named, same = trail.box, call.named, True
+    for axis, letter in zip(range(2, x.dim()), "dhw"[5 - x.dim() :], strict=True):
+        inputs, outputs = x.shape[axis], out.shape[axis]
+        scale = named.get(f"scales_{letter}", named.get("scales"))  # wins over the ratio of sizes
+        if inputs != outputs or scale not in (None, 1):
+            table = _resize_table(inputs, outputs, call.name, scale, named.get("align_corners"))
+            box, same = _look(box, axis, *table), False
+    return Trail(box, trail.window if same else None, trail.cause)

@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...core import unknown_name
 from ..blocks import DropPath
 
 # %% ../../../nbs/models/backbones/28_attention.ipynb #Attention
 class Attention(nn.Module):
     """Multi-head self-attention (Vaswani 2017, arXiv:1706.03762), with timm's layer names.
 
-    (B, N, dim) → (B, N, dim). Raises ValueError if `dim` cannot be split among the heads."""
+    (B, N, dim) → (B, N, dim). Raises ValueError if `dim` cannot be split among the heads, or for another `qkv_bias`."""
 
     def __init__(
         self,
@@ -32,6 +33,8 @@ class Attention(nn.Module):
                 f"Attention: {dim} channels cannot be split among {num_heads} heads; "
                 "num_heads must divide dim"
             )
+        if not isinstance(qkv_bias, bool) and qkv_bias != "qv":
+            raise unknown_name("qkv_bias", qkv_bias, ["qv"], "True or False for all or none.")
         self.num_heads, self.head_dim, self.attn_drop = num_heads, dim // num_heads, attn_drop
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias is True)
         separate = qkv_bias == "qv"

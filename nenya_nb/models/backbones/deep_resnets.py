@@ -16,8 +16,9 @@ from .resnet import ResNet
 def _deep(
     name: str, layers: list[int], num_classes: int, pretrained: bool | str, kwargs: dict, **settings
 ) -> ResNet:
-    chosen = kwargs.pop("checkpoint_path", None) or pretrained
-    return load_pretrained(ResNet("preact", layers, num_classes, **settings | kwargs), name, chosen)
+    file = kwargs.pop("checkpoint_path", None)
+    model = ResNet("preact", layers, num_classes, **settings | kwargs)
+    return load_pretrained(model, name, pretrained, file)
 
 
 def _cifar(

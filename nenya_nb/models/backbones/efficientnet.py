@@ -230,9 +230,9 @@ def _efficientnet(
     settings = dict(zip(names, _VARIANTS[name], strict=True))
     if name[-1] in "567":
         settings["norm_layer"] = _SLOW_NORM
-    chosen = kwargs.pop("checkpoint_path", None) or pretrained
+    file = kwargs.pop("checkpoint_path", None)
     model = EfficientNet(num_classes=num_classes, **settings | kwargs)
-    return load_pretrained(model, name, chosen)
+    return load_pretrained(model, name, pretrained, file)
 
 
 def efficientnet_b0(

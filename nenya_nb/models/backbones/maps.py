@@ -54,6 +54,21 @@ class HeadedBackbone(Backbone):
         "Takes the classifier away."
         self._set_classifier(None)
 
+    def own_names(
+        self,
+        weights: dict[str, Tensor],  # a state dict
+    ) -> dict[str, Tensor]:
+        "The same weights under this network's names; a subclass may know the spelling of another library."
+        return weights
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        "Translates names before torch looks for ours."
+        mine = {
+            k[len(prefix) :]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)
+        }
+        state_dict.update({prefix + k: v for k, v in self.own_names(mine).items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def reset_classifier(
         self,
         num_classes: int,  # width of the new classifier; 0 for none
@@ -64,6 +79,8 @@ class HeadedBackbone(Backbone):
         like = next(self.parameters())
         fresh = nn.Linear(self.num_features, num_classes) if num_classes else None
         self._set_classifier(fresh and fresh.to(like.device, like.dtype))
+        if self.has_head():
+            self.get_classifier().train(self.training)
 
     @property
     def num_features(self) -> CallableInt:
@@ -97,13 +114,20 @@ class MapBackbone(HeadedBackbone):
         drop_rate: float,  # dropout before the classifier
     ) -> None:
         "Adds pool and classifier to a network whose maps follow `plan`."
-        if global_pool not in (None, "avg"):
-            raise unknown_name("global_pool", global_pool, ["avg"], "None gives the map.")
         self._stage_names, self._plan = tuple(plan), tuple(plan.values())
         self._width = self._plan[-1][0]
-        self.global_pool, self.drop_rate = global_pool, drop_rate
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self._set_classifier(nn.Linear(self.num_features, num_classes) if num_classes else None)
+        self.drop_rate, self.avgpool = drop_rate, nn.AdaptiveAvgPool2d(1)
+        self.reset_classifier(num_classes, global_pool)
+
+    def reset_classifier(
+        self,
+        num_classes: int,  # width of the new classifier; 0 for none
+        global_pool: str | None = "avg",  # without classifier: None gives the map
+    ) -> None:
+        "Replaces the classifier by a fresh one, or by none. Raises ValueError for an unknown `global_pool`."
+        if global_pool not in (None, "avg"):
+            raise unknown_name("global_pool", global_pool, ["avg"], "None gives the map.")
+        super().reset_classifier(num_classes, global_pool)
 
     def forward_head(
         self,

@@ -138,6 +138,19 @@ class MAEViT(VisionTransformer):
         keep = int((tokens - 1) * (1 - self.mask_ratio))
         return [[batch, 1 + keep, dim], [batch, tokens - 1], [batch, tokens - 1]]
 
+    def get_stage_shapes(
+        self,
+        shape: Sequence[int] | TensorSpec,  # of the input, (B, C, H, W)
+        mask: bool = True,  # as in `forward`
+    ) -> dict[str, list[int]]:
+        "Name of each stage → shape of what it gives, by arithmetic alone; behind a mask there is no classifier."
+        shapes = super().get_stage_shapes(shape)
+        if mask:
+            tokens = self.get_output_shape(shape)[0]
+            shapes.pop("head", None)
+            shapes |= {name: list(tokens) for name in shapes if name != "patch_embed"}
+        return shapes
+
 # %% ../../../nbs/models/backbones/35_masked_vit.ipynb #CAEViT
 class CAEViT(VisionTransformer):
     """The encoder of CAE (Chen 2022, arXiv:2202.03026): sees the patches that the caller's mask leaves.
@@ -208,6 +221,15 @@ class CAEViT(VisionTransformer):
             self, list(getattr(shape, "shape", shape))
         )
         return [batch, tokens - num_masked, dim]
+
+    def get_stage_shapes(
+        self,
+        shape: Sequence[int] | TensorSpec,  # of the input, (B, C, H, W)
+    ) -> dict[str, list[int]]:
+        "Name of each stage → shape of what it gives with nothing hidden; `forward` asks no classifier."
+        shapes = super().get_stage_shapes(shape)
+        shapes.pop("head", None)
+        return shapes
 
 # %% ../../../nbs/models/backbones/35_masked_vit.ipynb #MoCoV3ViT
 class MoCoV3ViT(VisionTransformer):

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,9 @@ def read_weights(
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
-        raise ValueError(f"{path} holds no weights, but {type(found).__name__}")
+        kind, keys = type(found).__name__, list(found)[:8] if isinstance(found, dict) else []
+        hint = f" of {', '.join(map(str, keys))}; save the part that you want alone" if keys else ""
+        raise ValueError(f"{path} holds no weights, but {kind}{hint}")
     return {name.removeprefix("module."): value for name, value in found.items()}
 
 # %% ../../../nbs/models/backbones/07_pretrained.ipynb #in_hub_cache
@@ -137,17 +139,21 @@ def fit_weights(
     model: nn.Module,  # gets the weights, in place
     weights: dict[str, Tensor],  # as `read_weights` gives them
     name: str = "model",  # for messages
+    head: str
+    | Sequence[str]
+    | None = None,  # where the classifier is; None: model.head_name, or "fc"
 ) -> None:
     """Loads weights, adapting channels; a classifier of another width stays untrained, with a notice.
 
     Raises ValueError for layers that are missing, left over, or of another shape."""
-    own, head = model.state_dict(), getattr(model, "head_name", "fc") + "."
+    own, head = model.state_dict(), head or getattr(model, "head_name", "fc")
+    head = tuple(f"{part}." for part in ([head] if isinstance(head, str) else head))
     for prefix in ("backbone.", "encoder."):
         if not own.keys() & weights.keys() and any(key.startswith(prefix) for key in weights):
             weights = {
                 k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)
             }
-    fitting = {}
+    weights, fitting = getattr(model, "own_names", dict)(weights), {}
     for key, value in weights.items():
         if key in own and own[key].shape != value.shape:
             if key.startswith(head):
@@ -177,23 +183,37 @@ def fit_weights(
     if fresh:
         print(f"{name}: the classifier is untrained ({', '.join(fresh)}); the rest is pretrained.")
 
-# %% ../../../nbs/models/backbones/07_pretrained.ipynb #load_pretrained
+# %% ../../../nbs/models/backbones/07_pretrained.ipynb #own_file
 _SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
+
+
+def _own_file(
+    pretrained: Any,  # True, a tag, a torchvision weight, or a path
+    checkpoint_path: str | Path | None = None,  # goes first
+) -> Path | None:
+    "The file of yours that is meant; None where published weights are, or none."
+    if checkpoint_path:
+        return Path(checkpoint_path)
+    if isinstance(pretrained, str):
+        path = Path(pretrained)
+        return path if path.suffix in _SUFFIXES or path.is_file() else None
+    return pretrained if isinstance(pretrained, Path) else None
 
 
 def load_pretrained(
     model: nn.Module,  # freshly built, gets the weights in place
     name: str,  # under which the weights are published, e.g. "resnet50"
     pretrained: Any = True,  # True, a tag, a torchvision weight, or a path; False: nothing
+    checkpoint_path: str | Path | None = None,  # a file of your own instead
 ) -> nn.Module:
-    """The same model, with weights; `model.pretrained_cfg` then says which, as plain data.
+    """The same model, with weights; for published weights `model.pretrained_cfg` says which, as plain data.
 
-    Raises WeightsUnavailable when published weights are not to be had, ValueError when nobody publishes
-    any, when the tag is unknown, or when they do not fit."""
-    if pretrained is None or pretrained is False:
+    Raises WeightsUnavailable when published weights are not to be had, FileNotFoundError for a file that is not
+    there, ValueError when nobody publishes any weights, when the tag is unknown, or when they do not fit."""
+    if file := _own_file(pretrained, checkpoint_path):
+        fit_weights(model, read_weights(file), name)
         return model
-    if isinstance(pretrained, (str, Path)) and Path(pretrained).suffix in _SUFFIXES:
-        fit_weights(model, read_weights(pretrained), name)
+    if pretrained is None or pretrained is False:
         return model
     weights = published_weights(name, pretrained)
     if weights is None:

@@ -20,7 +20,13 @@ from ...core import unknown_name
 from . import deep_resnets, efficientnet, resnet_variants, vit
 from .base import Backbone, TensorSpec, check_shape, pooled
 from .masked_vit import vit_arch
-from .pretrained import load_pretrained, weights_file
+from nenya_nb.models.backbones.pretrained import (
+    _own_file,
+    fit_weights,
+    load_pretrained,
+    read_weights,
+    weights_file,
+)
 from .swin import SwinTransformer, swin_arch
 from .vit import VisionTransformer
 from .weights import note_licence, published_weights
@@ -32,7 +38,7 @@ def _entry(name: str, network: Callable[..., nn.Module], settings: dict) -> Call
     def factory(
         _: str, pretrained: Any = False, checkpoint_path: Any = None, **more: Any
     ) -> nn.Module:
-        return load_pretrained(network(**settings | more), name, checkpoint_path or pretrained)
+        return load_pretrained(network(**settings | more), name, pretrained, checkpoint_path)
 
     factory.__name__ = name
     return factory
@@ -96,7 +102,7 @@ class TimmBackbone(Backbone):
         pretrained: bool | str = False,  # True, a tag such as "a1_in1k", or the path of a file
         *,
         in_channels: int = 3,  # channels of the images
-        checkpoint_path: str | None = None,  # a file of your own instead
+        checkpoint_path: str | Path | None = None,  # a file of your own instead
         **settings: Any,  # anything else that timm's `create_model` takes
     ):
         super().__init__()
@@ -105,11 +111,8 @@ class TimmBackbone(Backbone):
         name = name.removeprefix("timm:")
         if not timm.is_model(name):
             raise unknown_name("timm model", name, _near(name, timm.list_models()))
-        if isinstance(pretrained, str) and Path(pretrained).is_file():
-            checkpoint_path, pretrained = pretrained, False
-        extra = {"checkpoint_path": str(checkpoint_path)} if checkpoint_path else {}
-        weights = None
-        if pretrained and not checkpoint_path:
+        file, extra, weights = _own_file(pretrained, checkpoint_path), {}, None
+        if pretrained and file is None:
             weights = published_weights(f"timm:{name}", pretrained)
             if weights is None:
                 raise ValueError(
@@ -121,6 +124,9 @@ class TimmBackbone(Backbone):
             note_licence(weights)
         settings = {"num_classes": 0} | settings
         self.model = timm.create_model(name, in_chans=in_channels, **extra, **settings)
+        if file is not None:
+            head = self.model.pretrained_cfg.get("classifier")
+            fit_weights(self.model, read_weights(file), f"timm:{name}", head)
         self.in_channels = in_channels
         width = getattr(self.model, "head_hidden_size", None) or self.model.num_features
         self.output_dim = int(settings["num_classes"] or width)
@@ -205,8 +211,9 @@ def get_backbone(
 ) -> nn.Module:
     """A backbone: images (B, C, H, W) → features (B, D), where D is `output_dim`.
 
-    Raises ValueError for an unknown name, TypeError if what was registered has no `output_dim`,
-    WeightsUnavailable if published weights are not to be had."""
+    `to_config` gives name, settings and published weights; a file of yours is not mentioned there. Raises ValueError
+    for an unknown name, TypeError if what was registered has no `output_dim`, WeightsUnavailable if published
+    weights are not to be had."""
     factory = _find(name)
     if factory is None:
         raise unknown_name("backbone", name, list_models(), _NEXT_STEP)
@@ -219,5 +226,8 @@ def get_backbone(
             f"backbone {name!r} ({type(backbone).__name__}) does not say how wide its features are; "
             "set self.output_dim to an int in its __init__"
         )
-    backbone.build_config = {"type": "get_backbone", "name": name} | settings
+    config = {"type": "get_backbone", "name": name} | settings
+    if _own_file(pretrained, config.pop("checkpoint_path", None)) is None and pretrained:
+        config["pretrained"] = getattr(pretrained, "name", pretrained)  # torchvision's have one
+    backbone.build_config = config
     return backbone

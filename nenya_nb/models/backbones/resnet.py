@@ -103,6 +103,12 @@ def _stage_settings(
     layers: list[int], strides: list[int], dilate: list[bool], drop_path_rate: float, shared: dict
 ) -> list[tuple[int, list[dict]]]:
     "Stride and arguments of every block, for each stage."
+    for name, own in {"dilation": any(dilate), "drop_path": drop_path_rate}.items():
+        if own and name in shared:
+            raise ValueError(
+                f"ResNet: block_args has {name}={shared[name]} for every block, but "
+                "replace_stride_with_dilation and drop_path_rate choose it for each; give one of them"
+            )
     settings, dilation, done = [], 1, 0
     for count, stride, spread in zip(layers, strides, dilate, strict=True):
         before = dilation

@@ -17,10 +17,9 @@ from .resnet import ResNet
 def _resnet(
     name: str, depth: int, num_classes: int, pretrained: bool | str, kwargs: dict, **settings: int
 ) -> ResNet:
-    chosen = kwargs.pop("checkpoint_path", None) or pretrained
-    return load_pretrained(
-        ResNet(depth, num_classes=num_classes, **settings | kwargs), name, chosen
-    )
+    file = kwargs.pop("checkpoint_path", None)
+    model = ResNet(depth, num_classes=num_classes, **settings | kwargs)
+    return load_pretrained(model, name, pretrained, file)
 
 
 def resnet18(

@@ -237,13 +237,12 @@ class SwinTransformer(MapBackbone):
                 return stage.blocks[block].attention(stage.blocks[:block](stage.downsample(x)))
             block, x = block - len(stage.blocks), stage(x)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        "Translates MMSelfSup's names before torch looks for ours."
-        mine = {
-            k[len(prefix) :]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)
-        }
-        state_dict.update({prefix + k: v for k, v in swin_from_mmselfsup(mine).items()})
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def own_names(
+        self,
+        weights: dict[str, Tensor],  # a state dict in MMSelfSup's or our spelling
+    ) -> dict[str, Tensor]:
+        "The same weights under our names, also when a state dict is loaded."
+        return swin_from_mmselfsup(weights)
 
 # %% ../../../nbs/models/backbones/40_swin.ipynb #swin_arch
 _ARCHS = {  # channels of the first stage, blocks, heads
@@ -259,15 +258,18 @@ def swin_arch(
 ) -> dict[str, Any]:
     "The settings of `SwinTransformer` behind a name. Raises ValueError for other names."
     if isinstance(arch, dict):
-        return {
-            "embed_dim": arch["embed_dims"],
-            "depths": arch["depths"],
-            "num_heads": arch["num_heads"],
-        }
-    sizes = {name: sizes for names, sizes in _ARCHS.items() for name in names}
-    if arch.lower() not in sizes:
-        raise unknown_name("arch", arch, sizes)
-    return dict(zip(("embed_dim", "depths", "num_heads"), sizes[arch.lower()], strict=True))
+        keys = ("embed_dims", "depths", "num_heads")
+        if set(arch) != set(keys):
+            raise ValueError(
+                f"an arch given as a dict has the keys {', '.join(keys)}, got {', '.join(arch)}"
+            )
+        found = tuple(arch[key] for key in keys)
+    else:
+        sizes = {name: sizes for names, sizes in _ARCHS.items() for name in names}
+        if arch.lower() not in sizes:
+            raise unknown_name("arch", arch, sizes)
+        found = sizes[arch.lower()]
+    return dict(zip(("embed_dim", "depths", "num_heads"), found, strict=True))
 
 # %% ../../../nbs/models/backbones/40_swin.ipynb #SimMIMSwinTransformer
 class SimMIMSwinTransformer(SwinTransformer):

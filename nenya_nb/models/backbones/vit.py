@@ -171,6 +171,7 @@ class VisionTransformer(HeadedBackbone):
         norm: bool = True,  # apply the last LayerNorm to each, as to the answer
     ) -> list[Tensor]:
         "The patches as maps after chosen blocks: a list of (B, D, h, w), all of one size."
+        check_images(x, self.in_channels)
         depth, grid = len(self.blocks), self.patch_embed.grid(*x.shape[2:])
         if blocks is None:
             blocks = sorted({max(depth * k // 4, 1) - 1 for k in (1, 2, 3, 4)})
@@ -211,7 +212,13 @@ class VisionTransformer(HeadedBackbone):
         x: Tensor,  # images, (B, C, H, W)
         n: int = 1,  # how many of the last blocks
     ) -> list[Tensor]:
-        "Normalised tokens after each of the last `n` blocks, a list of (B, 1 + N, D); facebook's name and order."
+        """Normalised tokens after each of the last `n` blocks, a list of (B, 1 + N, D); facebook's name and order.
+
+        Raises ValueError for an `n` below 1 or above the depth."""
+        if n < 1:
+            raise ValueError(
+                f"get_intermediate_layers gives the last n blocks, at least 1, got n={n}"
+            )
         first, answers = self._block_index(-n), []
         x = self.blocks[:first](self.tokens(x))
         for block in self.blocks[first:]:
@@ -261,22 +268,20 @@ class VisionTransformer(HeadedBackbone):
         "The blocks, as a list."
         return list(self.blocks)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        "Translates MMSelfSup's names before torch looks for ours."
-        mine = {
-            k[len(prefix) :]: state_dict.pop(k) for k in list(state_dict) if k.startswith(prefix)
-        }
-        state_dict.update({prefix + k: v for k, v in vit_from_mmselfsup(mine).items()})
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def own_names(
+        self,
+        weights: dict[str, Tensor],  # a state dict in MMSelfSup's or our spelling
+    ) -> dict[str, Tensor]:
+        "The same weights under our names, also when a state dict is loaded."
+        return vit_from_mmselfsup(weights)
 
 # %% ../../../nbs/models/backbones/30_vit.ipynb #dino
 def _dino(
     name: str, settings: dict, num_classes: int, pretrained: bool | str, more: dict
 ) -> VisionTransformer:
-    chosen = more.pop("checkpoint_path", None) or pretrained
-    return load_pretrained(
-        VisionTransformer(num_classes=num_classes, **settings | more), name, chosen
-    )
+    file = more.pop("checkpoint_path", None)
+    model = VisionTransformer(num_classes=num_classes, **settings | more)
+    return load_pretrained(model, name, pretrained, file)
 
 
 _SMALL = {"embed_dim": 384, "num_heads": 6}

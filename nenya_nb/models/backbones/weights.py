@@ -162,9 +162,9 @@ def note_licence(
 def weights_of(
     model: nn.Module,  # that was built with `pretrained`
 ) -> Weights:
-    "What is known about a model's pretrained weights. Raises ValueError if it has none."
+    "What is known about a model's published weights. Raises ValueError if it has none, or some of a file."
     if not isinstance(getattr(model, "pretrained_cfg", None), dict):
-        raise ValueError(f"{type(model).__name__} was not built with pretrained weights")
+        raise ValueError(f"{type(model).__name__} was not built with published weights")
     return Weights(**model.pretrained_cfg)
 
 # %% ../../../nbs/models/backbones/06_weights.ipynb #WeightsUnavailable
