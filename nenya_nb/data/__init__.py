@@ -7,14 +7,14 @@ __all__ = ['BlockMask', 'CenterCrop', 'ColorJitter', 'Compose', 'Demean', 'FileI
            'HDF5Images', 'ImageDataset', 'ImageStore', 'Masked', 'MaskedCrops', 'MultiView', 'Normalize', 'PatchPairs',
            'RandomBlockMask', 'RandomChannelPermutation', 'RandomGrayscale', 'RandomHorizontalFlip', 'RandomJitterCrop',
            'RandomMask', 'RandomNoise', 'RandomResizedCrop', 'RandomRotation', 'RandomSolarize', 'RandomTransform',
-           'RandomVerticalFlip', 'Resize', 'SHAPES', 'Transform', 'ViewLoader', 'asymmetric_views', 'balanced_rows',
-           'block_masked_view', 'blur_matrix', 'cluster_view', 'data_root', 'digits_view', 'draw_shapes', 'fields_view',
-           'fill_missing', 'fits', 'free_memory', 'image_grid', 'image_statistics', 'interpolation_matrix',
-           'load_dataset', 'load_digits', 'load_folder', 'load_hdf5', 'load_shapes', 'load_torchvision',
-           'masked_multi_crop', 'masked_view', 'multi_crop', 'natural_view', 'one_view', 'patch_pairs', 'picture_files',
-           'read_ahead', 'read_image', 'resample', 'rotations', 'shape_distance', 'shapes_view', 'shift_hue',
-           'show_images', 'target_blocks_view', 'to_floats', 'to_grey', 'torchvision_names', 'two_views',
-           'change_chosen', 'uniform_per_image', 'view_recipe', 'view_style']
+           'RandomVerticalFlip', 'Resize', 'SHAPES', 'TargetBlocks', 'Transform', 'ViewLoader', 'asymmetric_views',
+           'balanced_rows', 'block_masked_view', 'block_shapes', 'blur_matrix', 'change_chosen', 'cluster_view',
+           'data_root', 'digits_view', 'draw_shapes', 'fields_view', 'fill_missing', 'fits', 'free_memory',
+           'image_grid', 'image_statistics', 'interpolation_matrix', 'load_dataset', 'load_digits', 'load_folder',
+           'load_hdf5', 'load_shapes', 'load_torchvision', 'masked_multi_crop', 'masked_view', 'multi_crop',
+           'natural_view', 'one_view', 'patch_pairs', 'picture_files', 'read_ahead', 'read_image', 'resample',
+           'rotations', 'shape_distance', 'shapes_view', 'shift_hue', 'show_images', 'target_blocks_view', 'to_floats',
+           'to_grey', 'torchvision_names', 'two_views', 'uniform_per_image', 'view_recipe', 'view_style']
 
 # %% ../../nbs/data/index.ipynb #all
 from nenya_nb.data.colour import (
@@ -68,6 +68,7 @@ from nenya_nb.data.recipes import (
 )
 from .shapes import SHAPES, draw_shapes, shape_distance
 from .stores import ImageStore, fits, free_memory, read_ahead, to_floats
+from .target_blocks import TargetBlocks, block_shapes
 from .torchvision_sets import data_root, load_torchvision, torchvision_names
 from nenya_nb.data.transforms import (
     Compose,
@@ -116,12 +117,15 @@ _all_ = [
     "RandomVerticalFlip",
     "Resize",
     "SHAPES",
+    "TargetBlocks",
     "Transform",
     "ViewLoader",
     "asymmetric_views",
     "balanced_rows",
     "block_masked_view",
+    "block_shapes",
     "blur_matrix",
+    "change_chosen",
     "cluster_view",
     "data_root",
     "digits_view",
@@ -159,7 +163,6 @@ _all_ = [
     "to_grey",
     "torchvision_names",
     "two_views",
-    "change_chosen",
     "uniform_per_image",
     "view_recipe",
     "view_style",

@@ -69,8 +69,25 @@ def image_statistics(
     mean, variance = of(blocks, images.shape[1])
     return mean.tolist(), variance.sqrt().clamp(min=1e-6).tolist()
 
+# %% ../../nbs/data/70_datasets.ipynb #add_statistics
+def add_statistics(
+    given: dict[str, Any],  # arguments of `ImageDataset`
+    measure: Callable[[], tuple[list[float], list[float]]],  # gives mean and std of each channel
+) -> dict[str, Any]:
+    "The same with `mean` and `std`, measured where they are not given."
+    missing = [name for name in ("mean", "std") if given.get(name) is None]
+    found = dict(zip(("mean", "std"), measure(), strict=True)) if missing else {}
+    return given | {name: found[name] for name in missing}
+
 # %% ../../nbs/data/70_datasets.ipynb #as_images
 _COLOURED = ("natural", "digits", "shapes")  # styles that change brightness between 0 and 1
+
+
+def channels_last(
+    shape: Sequence[int],  # of images: four numbers
+) -> bool:
+    "Whether this looks like (N, H, W, C)."
+    return shape[3] in (1, 3, 4) and shape[3] < min(shape[1:3])
 
 
 def _as_images(images: Any) -> Tensor | ImageStore:
@@ -92,7 +109,7 @@ def _as_images(images: Any) -> Tensor | ImageStore:
         raise ValueError(
             f"ImageDataset: images have shape {shape}; expected (N, C, H, W), N ≥ 1.{hint}"
         )
-    if shape[3] in (1, 3, 4) and shape[1] == shape[2]:
+    if channels_last(shape):
         raise ValueError(
             f"ImageDataset: images have shape {shape}, channels last; expected (N, C, H, W): "
             "`images.permute(0, 3, 1, 2)`, in NumPy `.transpose(0, 3, 1, 2)`."
@@ -167,8 +184,8 @@ class ImageDataset(Dataset):
             found = f"class number {int(targets.max())}, but only {len(classes)} class names"
             raise ValueError(f"ImageDataset: {found}; classes count from 0.")
         self.targets, self.classes, self.name = targets, list(classes), name
-        statistics = image_statistics(images) if mean is None or std is None else (mean, std)
-        self.mean, self.std = (list(map(float, values)) for values in statistics)
+        about = add_statistics({"mean": mean, "std": std}, lambda: image_statistics(images))
+        self.mean, self.std = (list(map(float, about[name])) for name in ("mean", "std"))
         if len(self.mean) != images.shape[1]:
             found = f"{len(self.mean)} means for {images.shape[1]} channels"
             raise ValueError(f"ImageDataset: {found}; expected one each.")
@@ -256,7 +273,8 @@ class ImageDataset(Dataset):
         "Draws images side by side; of floats the range from the 1st to the 99th percentile, else 1 or 3 channels."
         if index is None:
             index = torch.linspace(0, len(self) - 1, min(columns * rows, len(self))).long()
-        names = [self.classes[t] for t in self.targets[index].tolist()] if self.classes else None
+        targets = self.targets[index].tolist() if self.classes else []
+        names = [self.classes[t] if t >= 0 else "?" for t in targets] or None
         images = self.images[index]
         if images.is_floating_point():
             values = images.flatten()[:: max(1, images.numel() // 100_000)]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..core import unknown_name
-from .datasets import ImageDataset, image_statistics
+from .datasets import ImageDataset, add_statistics, image_statistics
 from .stores import ImageStore, fits
 
 # %% ../../nbs/data/72_folders.ipynb #read_image
@@ -125,15 +125,16 @@ def file_dataset(
         notes.append(f"{len(faults)} unreadable left out: {_explained(files, faults)}")
         targets = targets[keep]
         files = FileImages(files.paths[keep.numpy()], files.image_shape[1:], files.channels)
-    if "mean" not in about or "std" not in about:
+
+    def measure() -> tuple[list[float], list[float]]:
         source = files if statistics is None else statistics
         if unreadable == "skip" and statistics is not None:
             rows = torch.linspace(0, len(source) - 1, min(len(source), 2048)).long()
             source = source.take(rows)
             source = source.take(sorted(set(range(len(source))) - set(source.unreadable())))
-        about["mean"], about["std"] = _or_all_damaged(
-            source, lambda: image_statistics(source, 2048)
-        )
+        return _or_all_damaged(source, lambda: image_statistics(source, 2048))
+
+    about = add_statistics(about, measure)
     images: Tensor | FileImages = files
     if fits(files) if cache is None else cache:
         images = _or_all_damaged(files, lambda: files.to("cpu"))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..core import open_hdf5, unknown_name
-from .datasets import ImageDataset, image_statistics
+from .datasets import ImageDataset, add_statistics, channels_last, image_statistics
 from .fields import Demean, fill_missing
 from .stores import ImageStore, fits
 
@@ -113,12 +113,28 @@ def _image_shape(file: Any, name: str) -> tuple[int, tuple[int, int, int], bool]
         raise ValueError(f"{name!r} has shape {shape}; expected (N, H, W), (N, C, H, W), N ≥ 1.")
     if len(shape) == 3:
         return shape[0], (1, *shape[1:]), False
-    last = shape[3] in (1, 3, 4) and shape[1] == shape[2]
+    last = channels_last(shape)
     image = (shape[3], *shape[1:3]) if last else shape[1:]
     return shape[0], tuple(image), last
 
 # %% ../../nbs/data/74_hdf5.ipynb #load_hdf5
 _SPLITS = {"train": ("train",), "test": ("test", "valid", "val", "validation")}
+
+
+def _classes(file: Any, name: str) -> Tensor:
+    "A table of class numbers, int64. Raises ValueError for what are no whole numbers."
+    given = file[name][:]
+    try:
+        with np.errstate(invalid="ignore"):  # NaN
+            whole = given.astype("int64")
+        strange = given[given != whole]
+    except (TypeError, ValueError):  # names
+        strange = given
+    if len(strange):
+        raise ValueError(
+            f"{Path(file.filename).name}: {name!r} holds {strange.flat[0]}; expected a whole number for each image, its class, or −1: not known."
+        )
+    return torch.from_numpy(whole)
 
 
 def load_hdf5(
@@ -144,19 +160,22 @@ def load_hdf5(
         parts = named.get(split) or [split]
         if split == "all" and "all" not in file:
             parts = named["train"] + named["test"]
+        if not parts:
+            raise unknown_name("partition", split, file, "'all' takes tables 'train' and 'test'.")
         labels = [targets or f"{part}_targets" for part in parts]
         if targets is not None and targets not in file:
             raise unknown_name("table of targets", targets, file)
-        found = [torch.from_numpy(file[n][:].astype("int64")) for n in labels if n in file]
+        found = [_classes(file, n) for n in labels if n in file]
     images = HDF5Images(path, parts, channels, demean)
-    about = {"mean": None, "std": None} | about
-    if about["mean"] is None or about["std"] is None:
+
+    def measure() -> tuple[list[float], list[float]]:
         source = HDF5Images(path, named["train"], channels, demean) if named["train"] else images
-        about["mean"], about["std"] = image_statistics(source)  # counts missing px on the way
+        found = image_statistics(source)  # counts missing px on the way
         seen = _seen(source)
-        if not seen.all():
-            about["mean"], about["std"] = image_statistics(source.take(seen))
         images.missing = source.missing if source.tables == images.tables else images.missing
+        return found if seen.all() else image_statistics(source.take(seen))
+
+    about = add_statistics(about, measure)
     labels = torch.cat(found) if len(found) == len(parts) else None
     return _cleaned(images, labels, missing, cache, name=name or path.stem, **about)
 

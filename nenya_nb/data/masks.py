@@ -30,7 +30,7 @@ def _grid(shape: Sequence[int], size: int, name: str) -> tuple[int, int]:
     if H % size or W % size:
         raise ValueError(
             f"{name}: images of {H}x{W} px do not divide into squares of {size} px; "
-            f"choose another size, or resize the images to {H - H % size}x{W - W % size} px."
+            f"choose another size, or resize the images to {max(H // size, 1) * size}x{max(W // size, 1) * size} px."
         )
     return H // size, W // size
 

@@ -18,18 +18,26 @@ import torch
 from torch import Tensor
 
 # %% ../../nbs/data/55_stores.ipynb #container_memory
-_LIMITS = (  # of a container: allowed and used, versions 2 and 1 of Linux's control groups
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+_LIMITS = (  # of a container: allowed, used, and what of it is only cached; Linux's control groups 2, 1
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    (
+        "/sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
 )
 
 
 def _container_memory() -> int | None:
     "Bytes that this container may still take; None without a limit."
-    for allowed, used in _LIMITS:
+    for folder, allowed, used, cache in _LIMITS:
         try:
-            return max(int(Path(allowed).read_text()) - int(Path(used).read_text()), 0)
-        except (OSError, ValueError):  # no such file, or the word "max"
+            limit, taken = (int(Path(folder, name).read_text()) for name in (allowed, used))
+            stat = Path(folder, "memory.stat").read_text()
+            facts = dict(line.split() for line in stat.splitlines())
+            return max(limit - taken + int(facts[cache]), 0)  # a cache of files gives way
+        except (OSError, ValueError, KeyError):  # no such file, or the word "max"
             continue
     return None
 
@@ -98,7 +106,7 @@ class ImageStore:
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> Tensor:
-        rows = self.rows[index.cpu() if isinstance(index, Tensor) else index]
+        rows = self._numbers(index)
         return self.read([int(rows)])[0] if rows.ndim == 0 else self.read(rows.tolist())
 
     def take(
@@ -107,8 +115,12 @@ class ImageStore:
     ) -> "ImageStore":
         "Some of the images, as a store; nothing is read."
         part = copy.copy(self)
-        part.rows = self.rows[index]
+        part.rows = self._numbers(index)
         return part
+
+    def _numbers(self, index: Any) -> Tensor:
+        "Row numbers in the file."
+        return self.rows[index.cpu() if isinstance(index, Tensor) else index]
 
     def to(
         self,

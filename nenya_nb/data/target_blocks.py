@@ -69,7 +69,7 @@ class TargetBlocks(Transform):
         if H % p or W % p:
             raise ValueError(
                 f"TargetBlocks: images of {H}x{W} px do not divide into patches of {p} px; "
-                f"choose another size, or resize the images to {H - H % p}x{W - W % p} px."
+                f"choose another size, or resize the images to {max(H // p, 1) * p}x{max(W // p, 1) * p} px."
             )
         height, width = block_shapes((H // p, W // p), self.scale, self.aspect)[0]
         context = (H // p) * (W // p) - self.num_targets * height * width

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..core import unknown_name
-from .datasets import ImageDataset, image_statistics
+from .datasets import ImageDataset, add_statistics, image_statistics
 from .folders import FileImages, file_dataset
 
 # %% ../../nbs/data/76_torchvision_sets.ipynb #torchvision_names
@@ -64,6 +64,8 @@ def _open(kind: type, root: Path, split: str, options: dict[str, Any]) -> Any:
             return kind(root, split=name, **options)
         except ValueError as error:
             problem = error
+            if "argument split" not in str(error):
+                break
     raise ValueError(f"{kind.__name__}: {problem}")
 
 
@@ -158,14 +160,13 @@ def load_torchvision(
 
     splits = ["train", "test"] if split == "all" else [split]
     parts = [part(each) for each in splits]
-    train = parts[0] if splits[0] == "train" or (mean and std) else part("train")
-    about = dict(classes=_class_names(train), name=name.lower())
+    measured = mean is None or std is None
+    train = part("train") if measured and splits[0] != "train" else parts[0]
+    about = dict(classes=_class_names(train), name=name.lower(), mean=mean, std=std)
     about["style"] = style or _STYLES.get(kind.__name__, "natural")
-    about |= {"mean": mean, "std": std} if mean and std else {}
     if kind.__name__ in _ARRAYS:
         images, targets = (torch.cat(column) for column in zip(*map(_array, parts), strict=True))
-        if not (mean and std):
-            about["mean"], about["std"] = image_statistics(_array(train)[0])
+        about = add_statistics(about, lambda: image_statistics(_array(train)[0]))
         return ImageDataset(images, targets, **about)
     paths, targets = (sum(column, []) for column in zip(*map(_files, parts), strict=True))
     known = FileImages(_files(train)[0], size, channels)

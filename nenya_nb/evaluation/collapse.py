@@ -7,14 +7,18 @@ __all__ = ['singular_values', 'effective_rank', 'alignment', 'uniformity', 'Coll
 
 # %% ../../nbs/evaluation/30_collapse.ipynb #imports
 import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
-from ..core import SPREAD_COLLAPSED, SPREAD_HEALTHY, embedding_std
+from ..core import SPREAD_COLLAPSED, SPREAD_HEALTHY, embedding_std, own_dice
 from .latents import extract_latents
 
 # %% ../../nbs/evaluation/30_collapse.ipynb #singular_values
@@ -132,7 +136,7 @@ def collapse_report(
     source: Tensor | nn.Module,  # features (N, D), or a model, asked like `extract_latents` does
     data: Any = None,  # for a model: images, or batches (views, targets) as a `ViewLoader` gives
     views: Tensor | None = None,  # for features: those of second views, (N, D), for the alignment
-    max_images: int = 4096,  # more than that are thinned out evenly
+    max_images: int = 4096,  # more are thinned out evenly; of a loader of views the first are taken
     batch_size: int = 256,  # images at once
     device: torch.device | str | None = None,  # of the model; None: where it is
 ) -> CollapseReport:
@@ -163,20 +167,64 @@ def collapse_report(
 
 
 def _ask(model: nn.Module, data: Any, max_images: int, batch_size: int, device: Any):
-    "Features of the images, or of the first two views."
+    "Features of the images, or of the first two views; a loader is left as it was."
     if data is None:
         raise ValueError("collapse_report: a model needs data; give images or a loader of views")
-    first = None if hasattr(data, "batch") else next(iter(data), None)
-    if not isinstance(first, tuple | list) or not isinstance(first[0], tuple | list):
+    if hasattr(data, "__getitem__") and not isinstance(data, list | tuple):
+        data = _thinned(data, max_images)
         return extract_latents(model, data, batch_size, device).features, None
-    batches, count = [], 0
-    for views, targets in data:
-        batches.append((views, targets))
-        count += len(targets)
-        if count >= max_images:
-            break
-    first, second = (
-        extract_latents(model, [(v[min(i, len(v) - 1)], t) for v, t in batches], device=device)
-        for i in (0, 1)
-    )
-    return first.features, second.features if len(batches[0][0]) > 1 else None
+    with _kept(data), own_dice():
+        batches = iter(data)
+        first = next(batches, ((), ()))
+        batches = chain([first], batches)
+        if isinstance(first[0], tuple | list):
+            return _ask_views(model, batches, first[0], max_images, device)
+        return extract_latents(model, batches, batch_size, device).features, None
+
+
+def _thinned(images: Any, count: int) -> Any:
+    "At most `count` images of a data set, evenly spread."
+    rows = torch.arange(0, len(images), math.ceil(len(images) / count))
+    if len(rows) == len(images):
+        return images
+    if isinstance(images, Tensor):
+        return images[rows]
+    return images.subset(rows) if hasattr(images, "subset") else Subset(images, rows.tolist())
+
+
+@contextmanager
+def _kept(loader: Any) -> Iterator[None]:
+    "Afterwards the loader is where it was."
+    resumable = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+    dice = getattr(loader, "generator", None)  # of torch's loaders
+    state, stream = resumable and loader.state_dict(), dice and dice.get_state()
+    try:
+        yield
+    finally:
+        if resumable:
+            loader.load_state_dict(state)
+        if dice:
+            dice.set_state(stream)
+
+
+def _ask_views(
+    model: nn.Module,
+    batches: Iterable[tuple[Sequence[Tensor], Any]],
+    like: Sequence[Tensor],  # the views of the first batch
+    max_images: int,
+    device: Any,
+) -> tuple[Tensor, Tensor | None]:
+    "Features of the first views, and of the second ones if these are images too."
+    count = 2 if len(like) > 1 and like[1].dim() == 4 and like[1].is_floating_point() else 1
+    sizes: list[int] = []
+
+    def looks():
+        for views, _ in batches:
+            for view in views[:count]:
+                sizes.append(len(view))
+                yield view, torch.full((len(view),), -1)
+            if sum(sizes) >= max_images * count:
+                break
+
+    rows = extract_latents(model, looks(), device=device).features.split(sizes)
+    return torch.cat(rows[::count]), torch.cat(rows[1::2]) if count == 2 else None

@@ -70,6 +70,26 @@ def nearest_neighbours(
     similarity, index = zip(*found, strict=True)
     return torch.cat(similarity), torch.cat(index)
 
+# %% ../../nbs/evaluation/10_knn.ipynb #check_labelled
+def check_labelled(
+    features: Tensor,  # (N, D)
+    targets: Tensor,  # their classes, (N,)
+    who: str,  # is asking: "linear_probe"
+    which: str,  # "train" or "test"
+) -> None:
+    "Raises ValueError unless there is a known class for each of one or more rows."
+    if features.dim() != 2 or len(features) != len(targets) or not len(features):
+        raise ValueError(
+            f"{who}: {which}_features {tuple(features.shape)} and {which}_targets "
+            f"{tuple(targets.shape)}, expected (N, D) and (N,), with N above 0"
+        )
+    unknown = int((targets < 0).sum())
+    if unknown:
+        raise ValueError(
+            f"{who}: {unknown} of {len(targets)} {which}_targets are below 0, which means that the class is not "
+            f"known; use images with labels, or leave these out."
+        )
+
 # %% ../../nbs/evaluation/10_knn.ipynb #knn_predict
 def knn_predict(
     train_features: Tensor,  # known images, shape (N, D)
@@ -80,13 +100,8 @@ def knn_predict(
 ) -> Tensor:
     """The class that the `k` nearest known images vote for: (Q, D) → (Q,).
 
-    Raises ValueError for a class below 0, which means: not known."""
-    unknown = int((train_targets < 0).sum())
-    if unknown:
-        raise ValueError(
-            f"knn_predict: {unknown} of {len(train_targets)} known images have no class (below 0), but it is classes that "
-            f"vote; use images with labels, or leave these out."
-        )
+    Raises ValueError for shapes that do not fit, and for a class below 0, which means: not known."""
+    check_labelled(train_features, train_targets, "knn_predict", "train")
     similarity, index = nearest_neighbours(train_features, test_features, k)  # (Q, k)
     weights = ((similarity - similarity[:, :1]) / temperature).exp()
     classes = train_targets.to(index.device)[index]  # (Q, k)
@@ -104,7 +119,9 @@ def knn_accuracy(
 ) -> float:
     """Fraction of test images, 0 to 1, that a weighted vote of the `k` nearest training images names correctly.
 
-    Computed where the features are. Raises ValueError when `k` is larger than the number of training images."""
+    Computed where the features are. Raises ValueError when `k` is larger than the number of training images, for shapes
+    that do not fit, and for a class below 0 on either side, which means: not known."""
+    check_labelled(test_features, test_targets, "knn_accuracy", "test")
     predicted = knn_predict(train_features, train_targets, test_features, k, temperature)
     return (predicted == test_targets.to(predicted.device)).float().mean().item()
 

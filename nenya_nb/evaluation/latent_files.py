@@ -48,24 +48,46 @@ def _table(file: Any, name: str, shape: tuple[int, ...], kind: str) -> Any:
     space, kind = h5py.h5s.create_simple(shape), h5py.h5t.py_create(np.dtype(kind))
     return h5py.Dataset(h5py.h5d.create(file.id, name.encode(), kind, space, plan))
 
+# %% ../../nbs/evaluation/00a_latent_files.ipynb #begun
+def begun(
+    path: Path,  # of the file, which need not be there
+    partition: str,  # "train", "valid" …
+) -> bool:
+    "Whether `create_latents` has made this partition. Raises ValueError for a table of its names from elsewhere."
+    if not path.exists():
+        return False
+    with open_hdf5(path) as file:
+        there = [name for part in _PARTS if (name := partition + part) in file]
+        ours = len(there) == len(_PARTS) and "manifest" in file[partition].attrs
+        if there and not ours:
+            raise ValueError(
+                f"{path.name} has a table {there[0]!r}, {getattr(file[there[0]], 'shape', ())}, that extract_latents did not "
+                "write and will not replace; choose another path or partition."
+            )
+    return bool(there)
+
 # %% ../../nbs/evaluation/00a_latent_files.ipynb #create_latents
 def create_latents(
-    path: str | os.PathLike,  # of the file; other partitions in it are kept
+    path: str | os.PathLike,  # of the file; all else in it is kept
     partition: str,  # "train", "valid" …
     count: int,  # images, N
     dim: int,  # features of each, D
     manifest: dict[str, Any],  # what made them; anything that JSON can hold
 ) -> None:
-    "Makes room for the features of a partition, all or nothing; an older partition of that name is replaced."
+    """Makes room for the features of a partition, all or nothing; an older one, made by this function, is replaced.
+
+    Raises ValueError when the file has tables of these names that were made by something else."""
     import h5py
 
-    path = Path(path)
+    path = Path(path).expanduser()
+    begun(path, partition)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with h5py.File(draft, "w", libver="earliest") as file:
             if path.exists():
                 with open_hdf5(path) as old:
+                    file.attrs.update(old.attrs)
                     for name in old:
                         if name not in [partition + part for part in _PARTS]:
                             old.copy(name, file)
@@ -95,6 +117,7 @@ class LatentWriter:
             self.count, self.dim = tables[0].shape
             self.done = int(tables[2][0])
             self._places = [table.id.get_offset() for table in tables]
+        path = Path(path).expanduser()
         self._file, self._next = open(path, "rb+", buffering=0), self.done
 
     def write(
@@ -165,7 +188,7 @@ def read_latents(
     """Features (N, D) and targets (N,), −1 where the file has none, mapped from the file: nothing is loaded until it is used.
 
     Raises ValueError for an unknown partition and for one that is not complete."""
-    path, known = Path(path), partitions(path)
+    path, known = Path(path).expanduser(), partitions(path)
     if partition is None and len(known) == 1:
         (partition,) = known
     if partition not in known:

@@ -24,9 +24,9 @@ from torch.utils.data import DataLoader
 from ..core import image_batches, unknown_name
 from nenya_nb.evaluation.latent_files import (
     LatentWriter,
+    begun,
     create_latents,
     latent_manifest,
-    partitions,
     read_latents,
     weights_sha256,
 )
@@ -49,7 +49,7 @@ def _asking(model: nn.Module, layer: str | None) -> Iterator[Callable[[Tensor], 
     ask, seen = getattr(model, "extract_feat", model), []
     hook = None
     if layer is not None:
-        names = dict(model.named_modules())
+        names = {name: module for name, module in model.named_modules() if name}
         if layer not in names:
             raise unknown_name("layer", layer, names)
         hook = names[layer].register_forward_hook(lambda module, given, made: seen.append(made))
@@ -59,8 +59,8 @@ def _asking(model: nn.Module, layer: str | None) -> Iterator[Callable[[Tensor], 
         with torch.inference_mode():
             rows = ask(images)
             rows = (seen or [None])[-1] if layer is not None else rows
-            if layer is not None and isinstance(rows, Tensor) and rows.dim() == 4:
-                rows = rows.mean((2, 3))
+            if layer is not None and isinstance(rows, Tensor) and rows.dim() in (3, 4):
+                rows = rows.mean((2, 3) if rows.dim() == 4 else 1)
             if not isinstance(rows, Tensor) or rows.dim() != 2:
                 found = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
                 where = type(model).__name__ if layer is None else f"layer {layer!r}"
@@ -81,7 +81,7 @@ def _asking(model: nn.Module, layer: str | None) -> Iterator[Callable[[Tensor], 
 
 # %% ../../nbs/evaluation/00_latents.ipynb #describe
 def _describe(
-    model: nn.Module, dataset: Any, first: Tensor, count: int, layer: str | None, batch_size: int
+    model: nn.Module, dataset: Any, first: Tensor, count: int, options: dict[str, Any]
 ) -> dict[str, Any]:
     "The manifest: everything that decides about the features, and where they were made."
     config = getattr(model, "build_config", None)
@@ -89,19 +89,19 @@ def _describe(
         json.dumps(config)
     except TypeError:
         config = repr(config)
-    pixels = first.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    pixels = first.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
     return {
         "model": type(model).__name__,
         "weights_sha256": weights_sha256(model),
         "config": config,
-        "layer": layer or "extract_feat",
+        "layer": options["layer"] or "extract_feat",
         "data": str(getattr(dataset, "name", type(dataset).__name__)),
         "images": count,
         "image_shape": list(first.shape[1:]),
         "first_batch_sha256": hashlib.sha256(pixels).hexdigest(),
-        "batch_size": batch_size,
+        "batch_size": options["batch_size"],
         "made": {
-            "device": str(first.device),
+            "device": str(options["device"]),
             "nenya_nb": sys.modules["nenya_nb"].__version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
@@ -157,18 +157,18 @@ def _to_file(
     options: dict,
 ) -> None:
     "Streams the features of a data set into a partition of a file, or the rest of them."
-    batch_size, device, layer = options["batch_size"], options["device"], options["layer"]
     count = _count(dataset)
     if count is None:
         raise ValueError("extract_latents: path needs a data set that knows its length.")
-    begun = resume and path.exists() and partition in partitions(path)
-    before = latent_manifest(path, partition) if begun else {}
-    batch_size = before.get("batch_size", batch_size)  # the same batches give the same bits
-    first = next(image_batches(dataset, batch_size, device, 0), None)
+    going_on = begun(path, partition) and resume
+    before = latent_manifest(path, partition) if going_on else {}
+    device, batch_size = options["device"], before.get("batch_size", options["batch_size"])
+    options["batch_size"] = batch_size  # the same batches give the same bits
+    first = next(image_batches(dataset, batch_size, "cpu"), None)  # alike, whatever the device
     if first is None:
         raise ValueError("extract_latents: the data set is empty.")
-    manifest = _describe(model, dataset, first[0], count, layer, batch_size)
-    if other := [k for k in manifest if before and k != "made" and manifest[k] != before.get(k)]:
+    manifest = _describe(model, dataset, first[0], count, options)
+    if other := [k for k in manifest if going_on and k != "made" and manifest[k] != before.get(k)]:
         told = "; ".join(
             f"{k}: {str(before.get(k))[:60]} there, {str(manifest[k])[:60]} now" for k in other
         )
@@ -176,8 +176,9 @@ def _to_file(
             f"extract_latents: {path.name} has {partition!r} from something else ({told}). Choose another path or partition, "
             "or resume=False to replace it."
         )
-    if not begun:
-        create_latents(path, partition, count, ask(first[0]).shape[1], manifest)
+    if not going_on:
+        features = ask(first[0].to(device))
+        create_latents(path, partition, count, features.shape[1], manifest)
     saved = time.monotonic()
     with LatentWriter(path, partition) as writer:
         rest = (
@@ -198,11 +199,11 @@ def _to_file(
 # %% ../../nbs/evaluation/00_latents.ipynb #extract_latents
 def extract_latents(
     model: nn.Module,  # its `extract_feat`, or else the model: (B, C, H, W) → (B, D)
-    dataset: Any,  # of ours, a torch Dataset, or an iterable of (images, targets)
+    dataset: Any,  # of ours, a torch Dataset, images, or an iterable of (images, targets)
     batch_size: int = 256,  # images at once; changes speed and memory, not the result
     device: torch.device | str | None = None,  # None: the model's; else the model moves there
     *,
-    layer: str | None = None,  # a name in `named_modules()`; its output, averaged over places
+    layer: str | None = None,  # in `named_modules()`; its output, averaged over places or tokens
     path: str | os.PathLike | None = None,  # of an HDF5 file to stream to; None: into memory
     partition: str = "train",  # the table in that file; others in it are kept
     resume: bool = True,  # go on with an unfinished partition; False: begin anew
@@ -211,14 +212,15 @@ def extract_latents(
 
     Modules get back the mode they were in. With a `path` memory stays constant, a killed run goes on exactly, and the
     result is mapped from the file. Raises ValueError for an empty data set, features that are not (B, D), an unknown
-    layer, and a file that holds the partition of another model, layer or data set."""
+    layer, a file that holds the partition of another model, layer or data set, and one with a table that was not written here."""
     if device is None:
         device = next(model.parameters(), next(model.buffers(), torch.empty(0))).device
     model.to(device)
     with _asking(model, layer) as ask:
         if path is not None:
             options = dict(batch_size=batch_size, device=device, layer=layer)
-            _to_file(ask, model, dataset, Path(path), partition, resume, options)
+            place = (Path(path).expanduser(), partition)
+            _to_file(ask, model, dataset, *place, resume, options)
             return Latents(*read_latents(path, partition))
         with closing(image_batches(dataset, batch_size, device)) as batches:
             return _to_memory(ask, batches, _count(dataset) or 0)

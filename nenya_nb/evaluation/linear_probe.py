@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .knn import check_labelled
 from .latents import extract_latents
 
 # %% ../../nbs/evaluation/20_linear_probe.ipynb #loss_and_gradient
@@ -92,22 +93,12 @@ class ProbeResult(float):
 
 # %% ../../nbs/evaluation/20_linear_probe.ipynb #check
 def _check(features: Tensor, targets: Tensor, which: str) -> None:
-    if features.dim() != 2 or len(features) != len(targets) or not len(features):
-        raise ValueError(
-            f"linear_probe: {which}_features {tuple(features.shape)} and {which}_targets "
-            f"{tuple(targets.shape)}, expected (N, D) and (N,), with N above 0"
-        )
+    check_labelled(features, targets, "linear_probe", which)
     broken = int((~features.isfinite().all(dim=1)).sum())
     if broken:
         raise ValueError(
             f"linear_probe: {broken} of {len(features)} rows of {which}_features hold nan or infinity. Look at the images "
             f"they were made from, or leave them out."
-        )
-    unknown = int((targets < 0).sum())
-    if unknown:
-        raise ValueError(
-            f"linear_probe: {unknown} of {len(targets)} {which}_targets are below 0, which means that the class is not "
-            f"known; use images with labels, or leave these out."
         )
 
 

@@ -123,13 +123,16 @@ def other_neighbours(
 
 def neighbour_agreement(
     features: Tensor,  # shape (N, D)
-    targets: Tensor,  # classes, shape (N,)
+    targets: Tensor,  # classes, shape (N,); below 0: not known
     k: int = 8,  # neighbours of each, 1 to N − 1
 ) -> Tensor:
-    "Share, 0 to 1, of each row's `k` nearest other rows (by cosine) that have its class: (N, D), (N,) → (N,)."
+    """Share, 0 to 1, of each row's `k` nearest other rows (by cosine) that have its class: (N, D), (N,) → (N,).
+
+    NaN for rows whose class is below 0, which means: not known."""
     index = other_neighbours(features, k)
     targets = torch.as_tensor(targets, device=index.device)
-    return (targets[index] == targets[:, None]).float().mean(dim=1)
+    agreement = (targets[index] == targets[:, None]).float().mean(dim=1)
+    return agreement.masked_fill(targets < 0, torch.nan)
 
 # %% ../../nbs/evaluation/40_projections.ipynb #procrustes
 def procrustes(

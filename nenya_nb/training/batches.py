@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 # %% ../../nbs/training/25_batches.ipynb #OwnRows
 class _OwnRows:
@@ -62,7 +62,8 @@ def _shard(loader: Any, rank: int, count: int, seed: int) -> tuple[Any, _OwnRows
     if hasattr(loader, "shard"):
         loader.shard(rank, count)
         return loader, None, False
-    if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+    known = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+    if not known or loader.batch_sampler is None:
         return loader, None, True
     rows = _OwnRows(loader.batch_sampler, rank, count, seed)
     names = "dataset num_workers collate_fn pin_memory timeout worker_init_fn"

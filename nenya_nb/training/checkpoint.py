@@ -9,10 +9,13 @@ __all__ = ['rng_state', 'set_rng_state', 'save_checkpoint', 'best_checkpoint', '
 # %% ../../nbs/training/40_checkpoint.ipynb #imports
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +33,24 @@ def rng_state(
     device = torch.device(device)
     states = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
-        states[device.type] = torch.get_device_module(device).get_rng_state()
+        states[device.type] = torch.get_device_module(device).get_rng_state(*_place(device))
     return states
+
+
+def _place(device: torch.device) -> list[torch.device]:
+    "Which of the generators of its kind; Apple's is the only one."
+    return [] if device.type == "mps" else [device]
 
 # %% ../../nbs/training/40_checkpoint.ipynb #set_rng_state
 def set_rng_state(
     states: dict[str, Tensor],  # from `rng_state`
+    device: torch.device | str = "cpu",  # the device that trains
 ) -> None:
-    "Sets the generators back; a device that this machine does not have is passed over."
+    "Sets the generators back, of the CPU and of the device; the state of a device of another kind is passed over."
+    device = torch.device(device)
     torch.set_rng_state(states["cpu"])
-    for kind in set(states) - {"cpu"}:
-        module = torch.get_device_module(kind)
-        if module.is_available():
-            module.set_rng_state(states[kind])
+    if device.type in states.keys() - {"cpu"}:
+        torch.get_device_module(device).set_rng_state(states[device.type], *_place(device))
 
 # %% ../../nbs/training/40_checkpoint.ipynb #sync
 def _sync(path: Path) -> None:
@@ -118,7 +126,7 @@ def best_checkpoint(
     folder: str | os.PathLike,  # where the checkpoints of one run stand side by side
     metric: str,  # for example "knn"; of a "loss" the smallest is best, of others the largest
 ) -> Path | None:
-    "The checkpoint where a metric was best, or None where no checkpoint has that score."
+    "The sound checkpoint where a metric was best, or None where no checkpoint has that score."
     scores = {}
     for path in _checkpoints(Path(folder)):
         try:
@@ -126,7 +134,12 @@ def best_checkpoint(
             scores[path] = -score if metric.endswith("loss") else score
         except (OSError, ValueError, KeyError, TypeError):
             pass  # damaged, or without this score
-    return max(scores, key=lambda path: scores[path], default=None)
+    known = [path for path in scores if not math.isnan(scores[path])]
+    for path in sorted(known, key=lambda path: scores[path], reverse=True):
+        with suppress(ValueError):  # damaged
+            verify_checkpoint(path)
+            return path
+    return None
 
 
 def _remove(path: Path) -> None:
@@ -177,10 +190,12 @@ def latest_checkpoint(
 def load_checkpoint(
     path: str | os.PathLike,  # one checkpoint folder
     model: nn.Module,  # gets the saved weights and buffers, on the device where it is
+    accept: Callable[[dict], Any] = bool,  # sees the rest first; may refuse it by an error
 ) -> dict[str, Any]:
     """Verifies a checkpoint, loads the model, and returns the rest of the state (on the CPU).
 
-    Raises ValueError when the checkpoint is damaged or belongs to another network; the model is unchanged then."""
+    Raises ValueError when the checkpoint is damaged or belongs to another network, and what `accept` raises; the model is
+    unchanged then."""
     verify_checkpoint(path)
     state = torch.load(Path(path) / "state.pt", map_location="cpu", weights_only=True)
     saved, own = (
@@ -198,5 +213,6 @@ def load_checkpoint(
             f"{len(own)} tensors are missing, new or of another size, for example {strange[0]}. Build the algorithm as "
             f"config.json beside the checkpoints says, or train in a new directory."
         )
+    accept(state)
     model.load_state_dict(saved)
     return state

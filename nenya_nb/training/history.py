@@ -125,6 +125,7 @@ class History(Recorder):
                 kind, side = ("collapse", "below") if self._collapsed else ("recovery", "above")
                 where = f"spread {side} {self.collapse_below:g} for {self._streak} steps"
                 self.event(kind, where, step=int(step))
+                self._streak = 0
                 return self._watch_spread(steps[steps > step], spread[steps > step])
 
     def event(

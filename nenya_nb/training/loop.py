@@ -29,9 +29,10 @@ from .processes import Processes
 from .run import Run
 from nenya_nb.training.settings import (
     check_algorithm,
+    check_each,
     check_launcher,
-    check_numbers,
     check_together,
+    plain,
     write_config,
 )
 from .trackers import track
@@ -126,7 +127,7 @@ def _make_loader(
     algorithm: nn.Module,
     batch_size: int,
     accumulate: int,
-    device: torch.device,
+    processes: Processes,
     seed: int,
 ) -> Any:
     "The loader of one of our data sets, with the views and targets that the algorithm wants; or the iterable itself."
@@ -134,8 +135,14 @@ def _make_loader(
         recipe = getattr(algorithm, "views", "two_views")
         targets = getattr(algorithm, "targets", "classes")
         more = {} if targets == "classes" else {"targets": targets}
-        size = batch_size // accumulate
-        data = data.loader(batch_size=size, recipe=recipe, device=device, seed=seed, **more)
+        unit = accumulate * processes.count
+        if batch_size % unit:
+            raise ValueError(
+                f"fit: batch_size={batch_size} cannot be divided evenly into accumulate={accumulate} parts for each of "
+                f"{processes.count} process(es); choose {max(batch_size // unit, 1) * unit}."
+            )
+        where = dict(batch_size=batch_size // accumulate, device=processes.device, seed=seed)
+        data = data.loader(recipe=recipe, **where, **more)
     elif isinstance(data, torch.utils.data.Dataset) or not (
         hasattr(data, "__iter__") and hasattr(data, "__len__")
     ):
@@ -198,14 +205,14 @@ def fit(
     Raises ValueError and TypeError for arguments that cannot work, FloatingPointError when the loss is not finite. With
     `background=True`, errors during training wait in `history.error` and for `history.join()`."""
     given = {k: v for k, v in locals().items() if k not in ("history", "callbacks")}
-    settings = {k: v for k, v in given.items() if isinstance(v, int | float | str | tuple | None)}
+    settings = plain(given)
     check_algorithm(algorithm)
-    check_numbers(**given)
+    check_each(**given)
     check_together(**given)
     check_launcher()
     history = History() if history is None else history
     history.check_free("fit")
-    directory = Path(checkpoint_dir) if checkpoint_dir is not None else None
+    directory = Path(checkpoint_dir).expanduser() if checkpoint_dir is not None else None
     if directory and not resume and any(directory.glob("checkpoints/step_*")):
         raise ValueError(
             f"fit: {directory} holds a run already; resume=True continues it, or choose a new directory."
@@ -216,7 +223,7 @@ def fit(
     if given["seed"] is not None or processes.count > 1:
         seed_everything(seed + processes.rank)
     algorithm.to(processes.device)
-    loader = _make_loader(data, algorithm, batch_size, accumulate, processes.device, seed)
+    loader = _make_loader(data, algorithm, batch_size, accumulate, processes, seed)
     if isinstance(optimizer, str):
         optimizer = build_optimizer(optimizer, algorithm, lr, weight_decay, layer_decay)
     how = dict(precision=precision, accumulate=accumulate, clip=clip)

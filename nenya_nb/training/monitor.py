@@ -93,7 +93,8 @@ class Monitor:
             ended = False
             while not ended:
                 ended = self._end.wait(self.interval)
-                self.history.log(self.history.step, self.gauges.read())
+                values = self.gauges.read()
+                self.history.log(self.history.step, values)
         except Exception as error:
             warnings.warn(f"Monitor: stopped sampling, {error!r}", stacklevel=1)
 

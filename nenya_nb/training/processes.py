@@ -29,14 +29,14 @@ class Processes:
     """The processes that train together, as one of them sees them: `rank` of `count`, `main` for the first, its `device`.
 
     Joins the group if a launcher started this process and nobody has joined it yet. Raises ValueError for a device with a
-    number, since each process gets its own."""
+    number in one of several processes, since each gets its own."""
 
     def __init__(
         self,
         device: torch.device | str | None = None,  # "cpu", "cuda"…; None: the best at hand
     ):
-        if launched() and world_size() == 1:
-            self._join(device)
+        if launched() or world_size() > 1:
+            self.device = self._own_device(device)
         else:
             self.device = pick_device(device)
         self.rank, self.count = rank(), world_size()
@@ -45,19 +45,24 @@ class Processes:
         if self.count > 1 and dist.get_backend() != "gloo":
             self._group = dist.new_group(backend="gloo")
 
-    def _join(self, device: torch.device | str | None) -> None:
-        "Lets Accelerate choose the device of this process, and the backend."
-        from accelerate import PartialState
-
+    def _own_device(self, device: torch.device | str | None) -> torch.device:
+        "The device of this process; before it is in a group Accelerate chooses it, and the backend, and joins."
         if device is not None and torch.device(device).index is not None:
             raise ValueError(
                 f"fit: device {str(device)!r} in one of several processes; each gets a device of its own, "
                 f"so say device={torch.device(device).type!r} or nothing."
             )
         kind = default_device() if device is None else torch.device(device)
+        if world_size() > 1:
+            if kind.type != "cuda":
+                return pick_device(kind)
+            number = os.environ.get("LOCAL_RANK", rank() % torch.cuda.device_count())
+            return torch.device("cuda", int(number))
+        from accelerate import PartialState
+
         device = PartialState(cpu=kind.type == "cpu").device
-        self.device = torch.device("cpu") if device.type == "cpu" else device  # not "cpu:0"
         atexit.register(leave_group)
+        return torch.device("cpu") if device.type == "cpu" else device  # not "cpu:0"
 
     def share(
         self,

@@ -107,7 +107,7 @@ class Recorder:
                 value = float(value)
             items.append((name, value))
         self._pending.append((step, time.perf_counter(), items))
-        self.step = step
+        self.step = max(self.step, step)  # another thread's values may be late
 
     def due(self) -> bool:
         "Whether enough time has passed since the last flush."

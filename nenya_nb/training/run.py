@@ -73,7 +73,11 @@ def _mean(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     "The losses of a step: of its only part, or the mean over the parts."
     if len(found) == 1:
         return found[0]
-    return {name: sum(part[name].detach() for part in found) / len(found) for name in found[0]}
+    return {name: sum(map(_plain, (p[name] for p in found))) / len(found) for name in found[0]}
+
+
+def _plain(value: Tensor | float) -> Tensor | float:
+    return value.detach() if isinstance(value, Tensor) else value
 
 # %% ../../nbs/training/45_run.ipynb #Run
 class Run:
@@ -244,7 +248,7 @@ class Run:
         self._saved_step = self.clock.step
 
     def _scores(self) -> dict[str, float]:
-        "The metric that decides which checkpoint is best: its mean since the last checkpoint, if it was measured."
+        "The metric that decides which checkpoint is best: of a loss the mean since the last checkpoint, else the last value."
         columns = self.history.columns()
         if self.keep_best not in columns:
             if self.keep_best and not self._warned:
@@ -256,8 +260,11 @@ class Run:
                 )
             return {}
         steps, values = columns[self.keep_best]
-        values = values[steps > (self._saved_step or -1)]
-        return {self.keep_best: float(values.mean())} if len(values) else {}
+        values = values[steps > (self._saved_step or 0)]  # step 0 is the untrained network
+        if not len(values):
+            return {}
+        loss = self.keep_best.endswith("loss")
+        return {self.keep_best: float(values.mean() if loss else values[-1])}
 
     def restore(
         self,
@@ -265,20 +272,9 @@ class Run:
     ) -> None:
         """Continues from a checkpoint; the optimizer's settings stay as they are now.
 
-        Raises ValueError when the checkpoint is damaged, or when an epoch had another length, because no position in it could
-        be found again, and RuntimeError for the weights of another architecture."""
-        state = load_checkpoint(path, self.algorithm)
-        if state["clock"]["steps_per_epoch"] != self.clock.steps_per_epoch:
-            raise ValueError(
-                f"fit: {path.name} was saved with {state['clock']['steps_per_epoch']} steps per epoch, this data gives "
-                f"{self.clock.steps_per_epoch}; resume with the same data and batch_size, or start in a new directory."
-            )
-        kind, saved_kind = type(self.optimizer).__name__, state.get("optimizer_type")
-        if saved_kind not in (kind, None):
-            raise ValueError(
-                f"fit: {path.name} was saved with {saved_kind}, this run has {kind}, which cannot read its memory; resume "
-                f"with the same optimizer, or start in a new directory."
-            )
+        Raises ValueError, before anything is changed, when the checkpoint is damaged or of another network or optimizer, or
+        when an epoch had another length, because no position in it could be found again."""
+        state = load_checkpoint(path, self.algorithm, lambda state: self._accept(path.name, state))
         settings = [
             {k: v for k, v in group.items() if k != "params"}
             for group in self.optimizer.param_groups
@@ -300,4 +296,27 @@ class Run:
             note = "" if exact else f", which {len(own)} process(es) had written: not exact"
             self.history.event("resume", f"from {path.name}{note}")
         if exact:
-            set_rng_state(own[self.processes.rank]["rng"])
+            set_rng_state(own[self.processes.rank]["rng"], self.device)
+
+    def _accept(self, name: str, state: dict[str, Any]) -> None:
+        "Raises ValueError for a saved state that this run cannot go on from."
+        if state["clock"]["steps_per_epoch"] != self.clock.steps_per_epoch:
+            raise ValueError(
+                f"fit: {name} was saved with {state['clock']['steps_per_epoch']} steps per epoch, this data gives "
+                f"{self.clock.steps_per_epoch}; resume with the same data and batch_size, or start in a new directory."
+            )
+        kind, saved_kind = type(self.optimizer).__name__, state.get("optimizer_type")
+        if saved_kind not in (kind, None):
+            raise ValueError(
+                f"fit: {name} was saved with {saved_kind}, this run has {kind}, which cannot read its memory; resume "
+                f"with the same optimizer, or start in a new directory."
+            )
+        saved, own = (
+            [len(group["params"]) for group in groups]
+            for groups in (state["optimizer"]["param_groups"], self.optimizer.param_groups)
+        )
+        if saved != own:
+            raise ValueError(
+                f"fit: {name} was saved with an optimizer over groups of {saved} parameters, this run has {own}; resume "
+                f"with the same layer_decay and frozen layers, or start in a new directory."
+            )

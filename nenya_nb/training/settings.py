@@ -18,13 +18,14 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from .run import Run
 from .tables import write_atomic
 
-# %% ../../nbs/training/48_settings.ipynb #check_numbers
+# %% ../../nbs/training/48_settings.ipynb #check_each
 _NUMBERS: dict[str, tuple[type, Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         ("epochs", "batch_size", "accumulate", "checkpoint_every", "keep_checkpoints"),
@@ -40,7 +41,7 @@ _NUMBERS: dict[str, tuple[type, Callable[[Any], bool], str]] = {
 _MAY_BE_NONE = ("seed", "lr", "clip", "warmup_epochs", "layer_decay", "weight_decay")
 
 
-def check_numbers(
+def check_each(
     **given: Any,  # arguments of `fit`, by name; those that are no numbers are passed over
 ) -> None:
     "Raises TypeError for a number of the wrong kind, and ValueError for one with which no run makes sense."
@@ -76,10 +77,6 @@ def check_together(
                 f"fit: this {type(optimizer).__name__} holds no parameter of this {type(algorithm).__name__}, so nothing "
                 f"would be trained; make it from algorithm.parameters(), after the last change of the algorithm."
             )
-    if given["batch_size"] < given["accumulate"]:
-        raise ValueError(
-            f"fit: batch_size={given['batch_size']} cannot be made of accumulate={given['accumulate']} parts."
-        )
     if (given["warmup_epochs"] or 0) >= given["epochs"]:
         raise ValueError(
             f"fit: a warm-up of {given['warmup_epochs']} epochs does not end within {given['epochs']}; shorten it, or "
@@ -136,22 +133,33 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def plain(
+    given: dict[str, Any],  # arguments of `fit`, by name
+) -> dict[str, Any]:
+    "Those that can be written down: numbers, words, and lists of them."
+    found = {}
+    for name, value in given.items():
+        several = isinstance(value, list | tuple)
+        parts = value if several else [value]
+        parts = [part.item() if isinstance(part, np.generic) else part for part in parts]
+        if all(isinstance(part, int | float | str | None) for part in parts):
+            found[name] = parts if several else parts[0]
+    return found
+
+
 def write_config(
     run: Run,  # about to begin, with a directory
     settings: dict[str, Any],  # arguments of `fit`, plain values
 ) -> None:
     "Writes `config.json`: settings, optimizer, algorithm, versions and device of a run."
-    optimizer, plain = run.optimizer, int | float | str | tuple | list | None
+    optimizer = run.optimizer
     config = {
         "run_id": run.history.run_id,
         "algorithm": type(run.algorithm).__name__,
         "algorithm_config": getattr(run.algorithm, "build_config", None),
         "data": getattr(getattr(run.loader, "dataset", None), "name", type(run.loader).__name__),
         "parameters": sum(p.numel() for p in run.algorithm.parameters()),
-        "optimizer": {
-            "type": type(optimizer).__name__,
-            **{k: v for k, v in optimizer.defaults.items() if isinstance(v, plain)},
-        },
+        "optimizer": {"type": type(optimizer).__name__} | plain(optimizer.defaults),
         "warmup_steps": run.warmup_steps,
         "steps_per_epoch": run.clock.steps_per_epoch,
         "batch_size": run.history.batch_size,

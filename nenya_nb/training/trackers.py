@@ -48,7 +48,7 @@ def track(
     directory: Path,  # where trackers that write files do so
     config: dict[str, Any],  # what the run was asked for: plain values
 ) -> None:
-    """Sends the metrics and events of a run to trackers, at the rate of the history's flushes.
+    """Sends the metrics of a run to trackers, at the rate of the history's flushes.
 
     Raises ValueError for an unknown tracker, or one whose package is not installed."""
     trackers = _start_trackers(log_with, Path(directory))
