@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from ..core import unknown_name
 from .mmselfsup import apply_init_cfg, from_mmselfsup, without_scope
 
 # %% ../../nbs/models/45_config.ipynb #plain
+_TRUSTED = ContextVar("trusted", default=True)  # False while a stranger's configuration is built
+
+
 def _plain(value: Any) -> Any:
     "New dictionaries and lists all the way down; anything else is passed on."
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -38,6 +42,8 @@ def read_config(
 ) -> dict[str, Any]:
     "A plain new dictionary. Raises FileNotFoundError, TypeError or ValueError for what holds no keys."
     if isinstance(config, (str, Path)):
+        if not _TRUSTED.get():
+            raise ValueError(f"a stranger's configuration may not name a file, got {str(config)!r}")
         path = Path(config)
         if not path.is_file():
             raise FileNotFoundError(
@@ -76,9 +82,10 @@ def _dotted(path: str) -> Any:
         return None
 
 
-def _find_type(kind: Any, trusted: bool = True) -> Callable:
+def _find_type(kind: Any) -> Callable:
     "What a `type` stands for."
-    if callable(kind):
+    trusted = _TRUSTED.get()
+    if callable(kind) and trusted:
         return kind
     name, models = without_scope(str(kind)), importlib.import_module("nenya_nb.models")
     ours = {key: getattr(models, key) for key in models.__all__}
@@ -143,15 +150,29 @@ def _keys(config: Mapping) -> str:
 
 # %% ../../nbs/models/45_config.ipynb #built
 _DATA = {"init_cfg", "data_preprocessor"}  # MMSelfSup's settings that look like parts
+_FILES = {"init_cfg", "pretrained", "backbone_pretrained", "is_backbone_pretrained"}
+_FILES |= {"checkpoint_path", "path"}  # settings that read a file, or fetch one
 
 
-def _built(value: Any, trusted: bool) -> Any:
+def _built(value: Any) -> Any:
     "Parts with a `type` are built, however deep; the rest is passed on."
     if isinstance(value, dict):
         if "type" in value:
-            return build(value, trusted=trusted)
-        return {key: part if key in _DATA else _built(part, trusted) for key, part in value.items()}
-    return type(value)(_built(v, trusted) for v in value) if type(value) in (list, tuple) else value
+            return build(value)
+        return {key: part if key in _DATA else _built(part) for key, part in value.items()}
+    return type(value)(map(_built, value)) if type(value) in (list, tuple) else value
+
+
+def _refuse_files(value: Any) -> None:
+    "Raises ValueError for a setting, however deep, that would read a file."
+    for key, part in value.items() if isinstance(value, dict) else ():
+        if key in _FILES and part:
+            raise ValueError(
+                f"{key} may read a file of yours; leave it out of a stranger's configuration"
+            )
+    if isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            _refuse_files(part)
 
 
 def _dino(config: dict[str, Any]) -> dict[str, Any]:
@@ -177,8 +198,9 @@ def _begin(maker: Callable, model: nn.Module, arguments: dict, config: dict) -> 
                 apply_init_cfg(part, [one for one in inits if wanted(one)])
 
     begin(model, lambda one: True)
+    known = _settings(maker) or ()
     slots = {key: getattr(model, key, None) for key in ("backbone", "neck", "head")}
-    slots = {k: v for k, v in slots.items() if isinstance(v, nn.Module) and k in _settings(maker)}
+    slots = {k: v for k, v in slots.items() if isinstance(v, nn.Module) and k in known}
     if "backbone" in slots:  # made again, since teachers are copies of what is there at that time
         model = maker(**arguments | slots)
         begin(model, lambda one: one.get("type") == "Pretrained")  # a file may know the teacher too
@@ -194,20 +216,28 @@ def build(
     """Calls what `type` names, with the other keys as arguments; parts that have a `type` are built first.
 
     `init_cfg` says with which weights a part begins, see `apply_init_cfg`. DINO's own settings need no type. Raises
-    KeyError for an unknown type, TypeError for an unknown or missing key, ValueError without a `type`."""
+    KeyError for an unknown type, TypeError for an unknown or missing key, ValueError without a `type`, and without
+    `trusted` for settings that read files."""
     config = read_config(config) | overrides
+    before = _TRUSTED.set(trusted and _TRUSTED.get())
+    try:
+        return _build(config)
+    finally:
+        _TRUSTED.reset(before)
+
+
+def _build(config: dict[str, Any]) -> Any:
+    if not _TRUSTED.get():
+        _refuse_files(config)
     if "type" not in config:
         config = _dino(config)
     kind = config["type"]
-    maker = _find_type(kind, trusted)
-    arguments = _built({key: value for key, value in config.items() if key != "type"}, trusted)
+    maker = _find_type(kind)
+    arguments = {key: value for key, value in config.items() if key != "type"}
     own = "init_cfg" in (_settings(maker) or ())
     init = None if own else arguments.pop("init_cfg", None)
     _check_keys(maker, kind, arguments)
-    if init is not None and not trusted:
-        raise ValueError(
-            "init_cfg may read a file of yours; leave it out of a stranger's configuration"
-        )
+    arguments = _built(arguments)
     model = maker(**arguments)
     if isinstance(model, nn.Module):
         if init is not None:

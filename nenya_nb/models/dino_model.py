@@ -53,10 +53,9 @@ class DinoProjectionHead(nn.Module):
         self.last_layer = (
             parametrizations.weight_norm(last_layer) if use_weight_norm else last_layer
         )
-        if norm_last_layer:
+        if use_weight_norm:
             length = self.last_layer.parametrizations.weight.original0  # g, (K, 1)
-            nn.init.ones_(length)
-            length.requires_grad_(False)
+            nn.init.ones_(length).requires_grad_(not norm_last_layer)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.normalize(self.mlp(pooled(x)), dim=1)  # (B, bottleneck_dim)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from .backbones.pretrained import fit_weights, read_weights
-from .config import build, read_config, to_config
+from .config import _FILES, build, read_config, to_config
 
 # %% ../../nbs/models/47_hub.ipynb #json
 _CARD = """---
@@ -56,12 +56,17 @@ def save_pretrained(
 ) -> Path:
     """Writes model.safetensors, config.json and README.md; returns the folder.
 
-    Raises ValueError if there is no configuration, or it holds what JSON cannot."""
+    Raises ValueError if there is no configuration, if it holds what JSON cannot, or a part that is made of a file."""
     from safetensors.torch import save_file
 
     config = to_config(model) if config is None else config
     directory = Path(directory)
     text = _json(read_config(config))
+    if 'CLIPGenerator"' in text:
+        raise ValueError(
+            "a CLIPGenerator takes its sizes from its file, which would be missing elsewhere; "
+            "save the parts without it, for example algorithm.backbone"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     state = {
         key: value.clone() for key, value in model.state_dict().items()
@@ -79,15 +84,13 @@ def save_pretrained(
     (directory / "README.md").write_text(card, encoding="utf-8")
     return directory
 
-# %% ../../nbs/models/47_hub.ipynb #without_pretrained
-def _without_pretrained(config: Any) -> Any:
-    "A configuration that fetches no weights: they come from the folder."
+# %% ../../nbs/models/47_hub.ipynb #without_files
+def _without_files(config: Any) -> Any:
+    "A configuration that reads and fetches no weights: they come from the folder."
     if isinstance(config, list):
-        return [_without_pretrained(part) for part in config]
+        return [_without_files(part) for part in config]
     if isinstance(config, dict):
-        gone = ("pretrained", "backbone_pretrained", "is_backbone_pretrained", "checkpoint_path")
-        gone += ("init_cfg",)
-        return {k: _without_pretrained(v) for k, v in config.items() if k not in gone}
+        return {k: _without_files(part) for k, part in config.items() if k not in _FILES}
     return config
 
 
@@ -120,7 +123,7 @@ def from_pretrained(
     our networks, ValueError for weights that do not fit."""
     folder = _folder(source, revision)
     config = read_config(folder / "config.json")
-    model = build(_without_pretrained(config), trusted=trusted, **overrides)
+    model = build(_without_files(config), trusted=trusted, **overrides)
     fit_weights(model, read_weights(folder / "model.safetensors"), str(source))
     return model.eval()
 
@@ -142,9 +145,9 @@ def push_to_hub(
     with tempfile.TemporaryDirectory() as folder:
         saved = save_pretrained(model, Path(folder) / repo_id.split("/")[-1], config, **card)
         page = saved / "README.md"
-        page.write_text(
-            page.read_text().replace(f'"{saved.name}"', f'"{repo_id}"'), encoding="utf-8"
-        )
+        here, there = (f'from_pretrained("{name}")' for name in (saved.name, repo_id))
+        text = page.read_text(encoding="utf-8").replace(here, there)
+        page.write_text(text, encoding="utf-8")
         api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(folder_path=saved, repo_id=repo_id, commit_message="Model of nenya_nb")
     return f"https://huggingface.co/{repo_id}"

@@ -65,8 +65,10 @@ class SupConLoss(nn.Module):
         contrast_mode: str = "all",  # anchors: "all" views, or only the first, "one"
     ):
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"SupConLoss: temperature must be above 0, got {temperature}")
+        if temperature <= 0 or (base_temperature is not None and base_temperature <= 0):
+            raise ValueError(
+                f"SupConLoss: {temperature=} must be above 0, and {base_temperature=} too, or None"
+            )
         if contrast_mode not in ("all", "one"):
             raise ValueError(f"SupConLoss: contrast_mode is 'all' or 'one', got {contrast_mode!r}")
         self.temperature, self.contrast_mode = temperature, contrast_mode
@@ -98,7 +100,9 @@ class SupConLoss(nn.Module):
         positive = (classes.repeat_interleave(V // step)[:, None] == all_classes) & ~itself
         others = similarity.masked_fill(itself, -torch.inf)
         log_prob = similarity - others.logsumexp(1, keepdim=True)
-        log_prob = (log_prob * positive).sum(1) / positive.sum(1).clamp(min=1)  # of the positives
+        log_prob = log_prob.where(positive, 0).sum(1) / positive.sum(1).clamp(
+            min=1
+        )  # of the positives
         return -(self.temperature / self.base_temperature) * log_prob.mean()
 
     def extra_repr(self) -> str:

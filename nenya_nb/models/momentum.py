@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from .backbones.base import pooled
 
-# %% ../../nbs/models/48_momentum.ipynb #update_teacher_EMA
+# %% ../../nbs/models/48_momentum.ipynb #check_momentum
+def _check_momentum(
+    momentum: float,  # m
+    name: str = "momentum",  # what it is called, and by whom
+) -> None:
+    "Raises ValueError for a momentum outside [0, 1]."
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"{name} is between 0 and 1, got {momentum}")
+
+
 @torch.no_grad()
 def update_teacher_EMA(
     student: nn.Module,  # the network that is trained
@@ -27,8 +36,7 @@ def update_teacher_EMA(
 
     Buffers such as BatchNorm's statistics stay the teacher's own (as in DINO), or are copied. Raises
     ValueError for networks with other names or shapes, and for a momentum outside [0, 1]."""
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"momentum is between 0 and 1, got {momentum}; 0.996 is DINO's")
+    _check_momentum(momentum)
     if buffers not in ("keep", "copy"):
         raise ValueError(f"buffers is 'keep' or 'copy', got {buffers!r}")
     mine, other = dict(student.named_parameters()), dict(teacher.named_parameters())
@@ -43,7 +51,8 @@ def update_teacher_EMA(
                 f"{list(weight.shape)} in the student, {list(other[name].shape)} in the teacher"
             )
             raise ValueError(f"student and teacher are different networks: {name} is {shapes}")
-    torch._foreach_lerp_(list(other.values()), [mine[name] for name in other], 1 - momentum)
+    if other:  # an Identity has no weights
+        torch._foreach_lerp_(list(other.values()), [mine[name] for name in other], 1 - momentum)
     if buffers == "copy":
         fresh, kinds = dict(student.named_buffers()), {}
         for name, buffer in teacher.named_buffers():

@@ -146,10 +146,10 @@ class FrozenFeatures(nn.Module):
                 f"FrozenFeatures: {type(backbone).__name__} has no forward_stages, which gives maps; "
                 "use tokens=False, or a backbone of get_backbone"
             )
-        self.backbone = copy.deepcopy(backbone).requires_grad_(False)
-        self.tokens, self.twin = tokens, nn.Identity() if twin is None else twin
+        self.backbone, self.tokens = copy.deepcopy(backbone), tokens
+        self.twin = nn.Identity() if twin is None else copy.deepcopy(twin)
         self.output_dim = getattr(backbone, "output_dim", None)
-        self.eval()
+        self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "FrozenFeatures":
         "Stays in evaluation mode."

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import embedding_std, gather
-from .base import Algorithm, width_of
+from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..necks import NonLinearNeck
 
 # %% ../../../nbs/models/algorithms/44_barlow_twins.ipynb #LatentCrossCorrelationHead
@@ -98,6 +98,7 @@ class BarlowTwins(Algorithm):
     it (0 is best). Raises ValueError for parts that do not fit, or another number of views than two."""
 
     views = "asymmetric_views"
+    num_views = 2
     min_images = 2
 
     def __init__(
@@ -111,16 +112,13 @@ class BarlowTwins(Algorithm):
             width = width_of(backbone, "BarlowTwins", "neck=NonLinearNeck(…)")
             neck = NonLinearNeck(width, 8192, 8192, num_layers=3, with_last_bn=False)
         if head is None:
-            width = width_of(neck, "BarlowTwins", "head=LatentCrossCorrelationHead(E)", "neck")
-            head = LatentCrossCorrelationHead(width)
+            head = LatentCrossCorrelationHead(embedding_dim(neck, feature_dim(backbone)))
         super().__init__(
             backbone, neck, head, CrossCorrelationLoss() if loss_fn is None else loss_fn
         )
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss", "std", "agreement", "redundancy"}; targets are not used.'
-        if len(views) != 2:
-            raise ValueError(f"BarlowTwins compares two views of each image, got {len(views)}")
         z1, z2 = self.embed(views[0]), self.embed(views[1])  # (B, E) each
         correlation = self.head(z1, z2)  # (E, E)
         z = torch.cat([z1, z2])  # (2B, E)

@@ -6,7 +6,7 @@
 __all__ = ['feature_dim', 'input_dim', 'width_of', 'embedding_dim', 'multi_crop_features', 'Algorithm']
 
 # %% ../../../nbs/models/algorithms/00_base.ipynb #imports
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,37 +28,40 @@ def feature_dim(
 def input_dim(
     part: nn.Module,  # a neck or a head
 ) -> int | None:
-    "Features that a part expects: its `input_dim`, else those of its first linear layer, else None."
+    """Features that a part expects: its `input_dim`, else those of its first linear layer, else None; also None if
+    a convolution, a pool or a Flatten comes first."""
     if hasattr(part, "input_dim"):
         return int(part.input_dim)
-    linear = (layer for layer in part.modules() if isinstance(layer, nn.Linear))
-    return next((layer.in_features for layer in linear), None)
+    for layer in part.modules():
+        if isinstance(layer, nn.Linear):
+            return layer.in_features
+        if isinstance(layer, nn.Flatten) or {"kernel_size", "output_size"} & vars(layer).keys():
+            return None
+    return None
 
-# %% ../../../nbs/models/algorithms/00_base.ipynb #width_of
-def _check_module(slot: str, part: nn.Module, algorithm: str) -> None:
+# %% ../../../nbs/models/algorithms/00_base.ipynb #check_backbone
+def _check_backbone(backbone: nn.Module, algorithm: str) -> None:
     "Raises TypeError for a name where a network is needed."
-    if not isinstance(part, nn.Module):
-        how = f"get_backbone({part!r}), or in a configuration {{'type': {part!r}}}"
+    if not isinstance(backbone, nn.Module):
+        how = f"get_backbone({backbone!r}), or in a configuration {{'type': {backbone!r}}}"
         raise TypeError(
-            f"{algorithm}: the {slot} must be a network, got {part!r}; "
-            f"use {how if isinstance(part, str) else 'for example get_backbone(…)'}"
+            f"{algorithm}: the backbone must be a network, got {backbone!r}; "
+            f"use {how if isinstance(backbone, str) else 'for example get_backbone(…)'}"
         )
 
 
 def width_of(
-    part: nn.Module,  # a backbone, or a neck
+    backbone: nn.Module,  # images → features
     algorithm: str,  # who asks, for the message
     remedy: str,  # what the user may give instead, e.g. "neck=NonLinearNeck(…)"
-    slot: str = "backbone",  # what the part is: "backbone" or "neck"
 ) -> int:
     "`feature_dim`, for a default that must be built on it. Raises ValueError, with the remedy, if it is unknown."
-    _check_module(slot, part, algorithm)
-    width = feature_dim(part)
+    _check_backbone(backbone, algorithm)
+    width = feature_dim(backbone)
     if width is None:
-        what = "features" if slot == "backbone" else "embeddings"
         raise ValueError(
-            f"{algorithm}: the {slot} does not say how wide its {what} are; "
-            f"set {slot}.output_dim, or give {remedy}"
+            f"{algorithm}: the backbone does not say how wide its features are; "
+            f"set backbone.output_dim, or give {remedy}"
         )
     return width
 
@@ -69,7 +72,9 @@ def embedding_dim(
 ) -> int:
     """E, the size of a neck's embeddings: its `output_dim`, else that of its last linear layer, else `width`.
 
-    Raises ValueError when nothing says it."""
+    Raises ValueError when nothing says it, TypeError for what is no network."""
+    if not isinstance(neck, nn.Module):
+        raise TypeError(f"the neck must be a network, got {neck!r}; use for example LinearNeck(…)")
     linear = [layer.out_features for layer in neck.modules() if isinstance(layer, nn.Linear)]
     dim = getattr(neck, "output_dim", linear[-1] if linear else width)
     if dim is None:
@@ -102,12 +107,13 @@ class Algorithm(nn.Module):
 
     `views` names the recipe of augmentations that the algorithm wants, or is a dict of its `type` and settings;
     `targets` says what the loader gives with each image, its class or its number in the data ("index");
-    `constant_lr` names parts whose learning rate follows no schedule; `min_images` is how many images a loss must
-    compare. Raises ValueError when the parts do not fit together, or when the backbone still has its classifier."""
+    `constant_lr` names parts whose learning rate follows no schedule; `num_views` is how many views a loss compares, if
+    not any number will do, and `min_images` how many images. Raises ValueError when the parts do not fit together, or when the backbone still has its classifier."""
 
     views: str | dict = "two_views"
     targets: str = "classes"
     constant_lr: tuple[str, ...] = ()
+    num_views: int | None = None
     min_images: int = 1
 
     def __init__(
@@ -121,7 +127,9 @@ class Algorithm(nn.Module):
         target_generator: nn.Module | None = None,  # makes what is to be predicted
     ):
         super().__init__()
-        _check_module("backbone", backbone, type(self).__name__)
+        _check_backbone(backbone, type(self).__name__)
+        if isinstance(self.views, dict):
+            self.views = dict(self.views)  # its own, which may be changed
         self.backbone, self.neck, self.head, self.loss_fn = backbone, neck, head, loss_fn
         self.memory, self.target_generator = memory, target_generator
         self._last: dict[str, Tensor] = {}
@@ -137,11 +145,18 @@ class Algorithm(nn.Module):
                 "build it with num_classes=0, or call backbone.remove_fc()"
             )
         expected = None if self.neck is None else input_dim(self.neck)
-        if None not in (width, expected) and width != expected:
-            raise ValueError(
-                f"{name}: backbone gives {width} features but neck expects {expected}; "
-                f"use {type(self.neck).__name__}({width}, …)"
+        if None not in (width, expected) and self._neck_reads(width) != expected:
+            kind, right = type(self.neck).__name__, self._neck_reads(width)
+            takes = (
+                f"{kind}({right}, …)" if hasattr(self.neck, "input_dim") else f"Linear({right}, …)"
             )
+            raise ValueError(
+                f"{name}: backbone gives {width} features but neck expects {expected}; use {takes}"
+            )
+
+    def _neck_reads(self, width: int) -> int:
+        "How many numbers go into the neck, of a backbone with so many features."
+        return width
 
     def forward(
         self,
@@ -158,9 +173,11 @@ class Algorithm(nn.Module):
             except ValueError as error:
                 if "Expected more than 1 value per channel" not in str(error):
                     raise
+                parts = getattr(self, "num_splits", 1)
+                where = f"in one of its {parts} parts there" if parts > 1 else "there"
                 raise ValueError(
-                    f"{type(self).__name__}: BatchNorm compares the images of a batch, and there is only one; "
-                    "use a batch_size of 2 or more, and drop_last=True"
+                    f"{type(self).__name__}: BatchNorm compares the images of a batch, and {where} is only one; "
+                    f"use a batch_size of {2 * parts} or more, and drop_last=True"
                 ) from error
         if mode == "predict":
             return self.predict(batch_inputs, data_samples)
@@ -172,6 +189,10 @@ class Algorithm(nn.Module):
             raise TypeError(
                 f"{name}: a loss wants a list of views, got one tensor {list(views.shape)}; use [images]"
             )
+        if self.num_views not in (None, len(views)):
+            wanted = {1: "takes one view", 2: "compares two views"}
+            wanted = wanted.get(self.num_views, f"compares {self.num_views} views")
+            raise ValueError(f"{name} {wanted} of each image, got {len(views)}")
         counts = [len(view) for view in views]
         if len(set(counts)) > 1:
             raise ValueError(f"{name}: all views show the same images, got {counts} of them")
@@ -181,20 +202,31 @@ class Algorithm(nn.Module):
                 f"use a batch_size of {self.min_images} or more, and drop_last=True"
             )
 
-    def check_numbers(
+    def check_targets(
         self,
-        numbers: Tensor,  # whole numbers, (B,)
+        targets: Tensor | None,  # whole numbers, (B,)
         count: int,  # how many there are, from 0
         remedy: str,  # what to do about others
         ignored: int | None = None,  # one number that is allowed besides
     ) -> None:
-        """Raises ValueError for targets outside 0 to count − 1.
+        "Raises ValueError for targets outside 0 to count − 1, or none at all; looks as `insist` does."
+        name = type(self).__name__
+        if targets is None:
+            raise ValueError(f"{name} needs targets; {remedy}")
+        right = (targets >= 0) & (targets < count)
+        if ignored is not None:
+            right |= targets == ignored
+        self.insist(right, targets, f"{name}: targets go from 0 to {count - 1}; {remedy}")
+
+    def insist(
+        self,
+        right: Tensor,  # bool: what must be true of `numbers`
+        numbers: Tensor,  # whole numbers, of the same shape
+        message: str,  # of the error; its first ";" is where the number goes that was got
+    ) -> None:
+        """Raises ValueError for a number that is not right.
 
         On a GPU it looks at the first batch alone, since to look is to wait; later ones stop the device."""
-        right = (numbers >= 0) & (numbers < count)
-        if ignored is not None:
-            right |= numbers == ignored
-        message = f"{type(self).__name__}: targets go from 0 to {count - 1}; {remedy}"
         first = not (self._looked or torch.compiler.is_compiling())
         self._looked = True
         if first and not right.all():
@@ -205,13 +237,34 @@ class Algorithm(nn.Module):
             except RuntimeError as error:
                 raise ValueError(message) from error
 
+    def check_length(
+        self,
+        loader: Iterable,  # of `on_epoch_start`
+        length: int,  # images that the algorithm remembers something about
+    ) -> None:
+        "Raises ValueError if the loader's data set has another length, or is not known."
+        name, dataset = type(self).__name__, getattr(loader, "dataset", None)
+        if dataset is None:
+            raise ValueError(f"{name} numbers the images; use a loader that has a dataset")
+        if len(dataset) != length:
+            raise ValueError(
+                f"{name}: the memory is for {length} images, the data set has {len(dataset)}; "
+                f"use length={len(dataset)}"
+            )
+
+    @staticmethod
+    def first_view(
+        batch_inputs: Tensor | Sequence[Tensor],  # images (B, C, H, W), or a list of views
+    ) -> Tensor:
+        "The images, or the first view of them."
+        return batch_inputs if isinstance(batch_inputs, Tensor) else batch_inputs[0]
+
     def extract_feat(
         self,
         batch_inputs: Tensor | Sequence[Tensor],  # images (B, C, H, W); of several views the first
     ) -> Tensor:
         "Features (B, D): what is kept when training is over. Maps are averaged."
-        images = batch_inputs if isinstance(batch_inputs, Tensor) else batch_inputs[0]
-        return pooled(self.backbone(images))
+        return pooled(self.backbone(self.first_view(batch_inputs)))
 
     def embed(
         self,
@@ -235,7 +288,7 @@ class Algorithm(nn.Module):
         data_samples: Tensor | None = None,  # not used here
     ) -> Tensor:
         "The algorithm's answer; here the embeddings (B, E)."
-        return self.embed(batch_inputs if isinstance(batch_inputs, Tensor) else batch_inputs[0])
+        return self.embed(self.first_view(batch_inputs))
 
     def before_step(self, clock: Clock) -> None:
         "Called after backward, before the optimizer's step."
@@ -247,6 +300,11 @@ class Algorithm(nn.Module):
         """Called before each pass over the data: clustering, new targets. Gives the parameters that it drew
         anew, if any, whose momentum the optimizer must forget."""
 
+    @property
+    def learning(self) -> bool:
+        "Is a loss part of training? Who only looks, in evaluation mode or without gradient, must leave no trace."
+        return self.training and torch.is_grad_enabled()
+
     def remember(self, **tensors: Tensor) -> None:
         "Keeps tensors of this batch for `diagnostics`, without their history."
         self._last = {name: tensor.detach() for name, tensor in tensors.items()}
@@ -254,3 +312,9 @@ class Algorithm(nn.Module):
     def diagnostics(self) -> dict[str, Tensor]:
         "What a picture of the last batch needs, by name; computed when asked, empty before the first loss."
         return dict(self._last)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Algorithm":
+        "To another device or precision: what was remembered goes along."
+        super()._apply(fn, recurse)
+        self._last = {name: fn(tensor) for name, tensor in self._last.items()}
+        return self

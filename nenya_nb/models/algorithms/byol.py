@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Clock, cosine, embedding_std
-from .base import Algorithm, width_of
+from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..heads import LatentPredictHead
 from ..losses import CosineSimilarityLoss
-from ..momentum import MomentumEncoder
+from ..momentum import MomentumEncoder, _check_momentum
 from ..necks import NonLinearNeck
 
 # %% ../../../nbs/models/algorithms/42_byol.ipynb #BYOL
@@ -28,6 +28,7 @@ class BYOL(Algorithm):
     ValueError for parts that do not fit, a momentum outside [0, 1], or another number of views than two."""
 
     views = "asymmetric_views"
+    num_views = 2
 
     def __init__(
         self,
@@ -38,14 +39,13 @@ class BYOL(Algorithm):
         *,
         base_momentum: float = 0.996,  # m at the start; 0.99 for 300 epochs, 0.95 for minutes
     ):
-        if not 0 <= base_momentum <= 1:
-            raise ValueError(f"BYOL: base_momentum is between 0 and 1, got {base_momentum}")
+        _check_momentum(base_momentum, "BYOL: base_momentum")
         options = dict(with_bias=True, with_last_bn=False, with_last_bias=True)
         if neck is None:
             width = width_of(backbone, "BYOL", "neck=NonLinearNeck(…)")
             neck = NonLinearNeck(width, 4096, 256, **options)
         if head is None:
-            width = width_of(neck, "BYOL", "head=LatentPredictHead(…)", "neck")
+            width = embedding_dim(neck, feature_dim(backbone))
             head = LatentPredictHead(NonLinearNeck(width, 4096, width, **options))
         loss_fn = CosineSimilarityLoss(2.0, 2.0) if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn)
@@ -54,8 +54,6 @@ class BYOL(Algorithm):
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss": sum of both directions, "std": spread of the embeddings}; targets are not used.'
-        if len(views) != 2:
-            raise ValueError(f"BYOL compares two views of each image, got {len(views)}")
         t1, t2 = self.teacher(views[0]), self.teacher(views[1])  # (B, E); first: least memory
         z1, z2 = self.embed(views[0]), self.embed(views[1])  # (B, E) each
         (p1, t2), (p2, t1) = self.head(z1, t2), self.head(z2, t1)

@@ -16,7 +16,7 @@ from ...core import Clock, embedding_std
 from .base import Algorithm
 from ..backbones.attention import LayerScale, Mlp, TransformerBlock
 from ..backbones.masked_vit import CAEViT
-from ..momentum import MomentumEncoder
+from ..momentum import MomentumEncoder, _check_momentum
 from ..target_generators import PixelClusters
 
 # %% ../../../nbs/models/algorithms/74_cae.ipynb #split_patches
@@ -208,6 +208,7 @@ class CAE(Algorithm):
                 f"CAE: the encoder must take a mask and give tokens, got {type(backbone).__name__}; "
                 "use a CAEViT"
             )
+        _check_momentum(base_momentum, "CAE: base_momentum")
         width, patches = backbone.embed_dim, backbone.num_patches
         num_masked = patches // 2 if num_masked is None else num_masked
         if not 0 < num_masked < patches:
@@ -227,7 +228,7 @@ class CAE(Algorithm):
         loss_fn = CAELoss() if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn, target_generator=target_generator)
         self.teacher = MomentumEncoder(backbone)
-        self.num_masked, self.momentum, self._checked = num_masked, base_momentum, False
+        self.num_masked, self.base_momentum = num_masked, base_momentum
         self.views = {"type": "block_masked_view", "patch_size": size[0], "num_masked": num_masked}
 
     def on_epoch_start(self, loader: Iterable, clock: Clock) -> None:
@@ -274,31 +275,29 @@ class CAE(Algorithm):
         return losses | {"accuracy": accuracy, "std": std}
 
     def _unpack(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        "Images and mask (B, N); in the first batch the hidden patches are counted."
+        "Images and mask (B, N), whose hidden patches are counted."
         if len(views) != 2 or views[1].dtype != torch.bool:
             raise ValueError(
                 f"CAE: expected [images, mask] with a mask of bool, got {[str(v.dtype) for v in views]}; "
                 f"the recipe {self.views} gives them"
             )
         images, mask = views[0], views[1].flatten(1)  # (B, N)
-        if not self._checked:
-            counts = mask.sum(1).unique().tolist()
-            if counts != [self.num_masked]:
-                raise ValueError(
-                    f"CAE: expected {self.num_masked} hidden patches in every image, got {counts}; "
-                    "num_masked here and in the views must agree"
-                )
-            self._checked = True
+        counts = mask.sum(1)
+        self.insist(
+            counts == self.num_masked,
+            counts,
+            f"CAE: expected {self.num_masked} hidden patches in every image; "
+            "num_masked here and in the views must agree",
+        )
         return images, mask
 
     def after_step(self, clock: Clock) -> None:
         "teacher ← m · teacher + (1 − m) · student."
-        self.teacher.update(self.backbone, momentum=self.momentum)
+        self.teacher.update(self.backbone, momentum=self.base_momentum)
 
     def extract_feat(self, batch_inputs: Tensor | Sequence[Tensor]) -> Tensor:
         "Features (B, D): the mean of all patch tokens, nothing hidden."
-        images = batch_inputs if isinstance(batch_inputs, Tensor) else batch_inputs[0]
-        return self.backbone.forward_feat(images)
+        return self.backbone.forward_feat(self.first_view(batch_inputs))
 
     def embed(self, images: Tensor) -> Tensor:
         "The features (B, D); the neck only speaks of hidden patches."

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Clock, broadcast, embedding_std, gather, image_batches, rank, world_size
-from .base import Algorithm, feature_dim, width_of
+from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..backbones.base import Backbone
 from ..heads import ClsHead
 
@@ -177,7 +177,17 @@ def weighted_mean(
     """Σ weight · values / Σ weight, such that the mean over processes is that of all rows together."""
     return (weight * values).mean() / gather(weight).mean().clamp(min=1e-12)
 
-# %% ../../../nbs/models/algorithms/52_deepcluster.ipynb #DeepCluster
+# %% ../../../nbs/models/algorithms/52_deepcluster.ipynb #check_answers
+def _check_answers(name: str, head: nn.Module, clusters: int) -> None:
+    "Raises ValueError for a head that has not one answer for each cluster."
+    answers = getattr(head, "num_classes", clusters)
+    if answers != clusters:
+        raise ValueError(
+            f"{name}: the head has {answers} answers, but there are {clusters} clusters; "
+            f"use ClsHead(…, {clusters}), or num_classes={answers}"
+        )
+
+
 class DeepCluster(Algorithm):
     """Clusters of the network's own features as classes, renewed again and again (Caron 2018, arXiv:1807.05520).
 
@@ -186,6 +196,7 @@ class DeepCluster(Algorithm):
 
     views = "cluster_view"
     targets = "index"
+    num_views = 1
 
     def __init__(
         self,
@@ -205,8 +216,12 @@ class DeepCluster(Algorithm):
                 f"DeepCluster: {num_classes=} must be between 1 and {length=}, and {every=} at least 1"
             )
         if head is None:
-            part, slot = (backbone, "backbone") if neck is None else (neck, "neck")
-            head = ClsHead(width_of(part, "DeepCluster", "head=ClsHead(…)", slot), num_classes)
+            if neck is None:
+                width = width_of(backbone, "DeepCluster", "head=ClsHead(…)")
+            else:
+                width = embedding_dim(neck, feature_dim(backbone))
+            head = ClsHead(width, num_classes)
+        _check_answers("DeepCluster", head, num_classes)
         loss_fn = nn.CrossEntropyLoss(reduction="none") if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn)
         self.num_classes, self.pca_dims, self.every = num_classes, pca_dims, every
@@ -220,16 +235,11 @@ class DeepCluster(Algorithm):
 
         The loop must forget what its optimizer keeps of them. Raises ValueError for a loader without data
         set, or with one of another length."""
-        dataset = getattr(loader, "dataset", ())
-        if len(dataset) != len(self.labels):
-            raise ValueError(
-                f"DeepCluster: the labels are for {len(self.labels)} images, loader.dataset has "
-                f"{len(dataset)}; use length=len(dataset), and a loader that has a dataset"
-            )
+        self.check_length(loader, len(self.labels))
         if clock.epoch % self.every:
             return []
         seed = int(torch.randint(2**31, ()))  # before anything differs between processes
-        features = dataset_features(self, self.embed, dataset)
+        features = dataset_features(self, self.embed, loader.dataset)
         if rank() == 0:
             labels = cluster_features(features, self.num_classes, self.pca_dims, seed)
             self.nmi.copy_(normalized_mutual_information(self.labels, labels))
@@ -247,15 +257,14 @@ class DeepCluster(Algorithm):
             return
         if callable(balance := getattr(loader, "balance", None)):
             balance(self.labels)
+            self.weight.fill_(1)
         else:
             sizes = self.labels.bincount(minlength=self.num_classes)
             self.weight.copy_(1 / sizes.clamp(min=1))
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss": cross-entropy with the clusters, "std": of the features, "accuracy", "nmi"}.'
-        if len(views) != 1 or targets is None:
-            raise ValueError("DeepCluster wants one view of each image, and the images' numbers")
-        self.check_numbers(
+        self.check_targets(
             targets, len(self.labels), "they are the images' numbers in the data set"
         )
         features, labels = self.embed(views[0]), self.labels[targets]  # (B, D), (B,)

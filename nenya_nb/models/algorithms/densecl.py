@@ -99,7 +99,7 @@ class DenseCL(MoCo):
         momentum: float = 0.999,  # m, 0 ≤ m ≤ 1: how much of the key encoder stays in a step
         num_splits: int = 1,  # parts of a batch with BatchNorm statistics of their own, for keys
         loss_lambda: float = 0.5,  # λ, weight of the dense loss, 0 to 1; 0 is MoCo
-        warmup_steps: int = 0,  # steps before the dense loss counts; the paper's code has 1000
+        warmup_steps: int = 1000,  # steps before the dense loss counts, as in the paper's code; 0: at once
     ):
         settings = dict(length=length, momentum=momentum, num_splits=num_splits)
         super().__init__(backbone, neck, head, loss_fn, **settings)
@@ -126,8 +126,6 @@ class DenseCL(MoCo):
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss": (1 − λ) · loss_global + λ · loss_dense, these two, accuracies, "std"}; no targets.'
-        if len(views) != 2:
-            raise ValueError(f"DenseCL compares two views of each image, got {len(views)}")
         k_map, k, k_cells, k_mean = encode_shuffled(  # the keys first: least memory
             lambda images: self._look(self.momentum_encoder, images), views[1], self.num_splits
         )
@@ -140,7 +138,7 @@ class DenseCL(MoCo):
             answers.transpose(1, 2).flatten(0, 1),
             self.dense_memory,
         )
-        if self.training:
+        if self.learning:
             self.memory.hold(k)
             self.dense_memory.hold(k_mean)
         self.remember(q=q, k=k, match=match)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...core import Clock, cosine, embedding_std, gather
 from .base import Algorithm, multi_crop_features, width_of
 from ..dino_model import DinoModel, DinoProjectionHead
-from ..momentum import update_teacher_EMA
+from ..momentum import _check_momentum, update_teacher_EMA
 
 # %% ../../../nbs/models/algorithms/62_dino.ipynb #DINOLoss
 class DINOLoss(nn.Module):
@@ -45,8 +45,7 @@ class DINOLoss(nn.Module):
                 f"DINOLoss: temperatures must be above 0, got {student_temperature=}, "
                 f"{teacher_temperature=}, {warmup_temperature=}"
             )
-        if not 0 <= center_momentum <= 1:
-            raise ValueError(f"DINOLoss: center_momentum is between 0 and 1, got {center_momentum}")
+        _check_momentum(center_momentum, "DINOLoss: center_momentum")
         self.output_dim, self.student_temperature = output_dim, student_temperature
         self.teacher_temperature, self.warmup_temperature = teacher_temperature, warmup_temperature
         self.warmup_epochs, self.center_momentum = warmup_epochs, center_momentum
@@ -144,7 +143,15 @@ def _without_drops(network: nn.Module) -> nn.Module:
         if "Drop" in type(module).__name__ or "StochasticDepth" in type(module).__name__:
             for rate in {"p", "rate", "drop_prob"} & vars(module).keys():
                 setattr(module, rate, 0.0)
+        if isinstance(module, nn.MultiheadAttention):  # a number, no module
+            module.dropout = 0.0
     return network
+
+
+def _entropy_and_perplexity(p: Tensor) -> tuple[Tensor, Tensor]:
+    "Of probabilities (…, K): mean entropy, in nats, and how many outputs are used in all."
+    p = p.flatten(0, -2)
+    return torch.special.entr(p).sum(1).mean(), torch.special.entr(p.mean(0)).sum().exp()
 
 
 class DINO(Algorithm):
@@ -167,10 +174,10 @@ class DINO(Algorithm):
         freeze_last_layer: int = 1,  # epochs in which the head's last layer stays
         clip_grad: float | None = 3.0,  # greatest length of each gradient; None: any
     ):
-        if not 0 <= base_momentum <= 1 or (clip_grad is not None and clip_grad <= 0):
-            raise ValueError(
-                f"DINO: {base_momentum=} must lie between 0 and 1, and {clip_grad=} be above 0 or None"
-            )
+        name = type(self).__name__
+        _check_momentum(base_momentum, f"{name}: base_momentum")
+        if clip_grad is not None and clip_grad <= 0:
+            raise ValueError(f"{name}: clip_grad must be above 0 or None, got {clip_grad}")
         if isinstance(backbone, Mapping):
             backbone = DinoModel.from_config(backbone)
         if isinstance(backbone, DinoModel):
@@ -218,8 +225,7 @@ class DINO(Algorithm):
 
     def extract_feat(self, batch_inputs: Tensor | Sequence[Tensor]) -> Tensor:
         "The teacher's features (B, D)."
-        images = batch_inputs if isinstance(batch_inputs, Tensor) else batch_inputs[0]
-        return self.teacher(images, return_backbone_features=True)[0]
+        return self.teacher(self.first_view(batch_inputs), return_backbone_features=True)[0]
 
     def embed(self, images: Tensor) -> Tensor:
         "The teacher's logits (B, K)."
@@ -232,13 +238,11 @@ class DINO(Algorithm):
             raise ValueError(f"DINO needs two views or more of each image, got {len(views)}")
         with torch.no_grad():  # before the student, whose activations wait for the backward pass
             teacher = self.teacher(torch.cat(list(views[:2])))  # (2B, K)
-            p = self.loss_fn.targets(teacher)
-            entropy = torch.special.entr(p).sum(1).mean()
-            perplexity = torch.special.entr(p.mean(0)).sum().exp()
+            entropy, perplexity = _entropy_and_perplexity(self.loss_fn.targets(teacher))
         student = self.neck(multi_crop_features(self.backbone, views))  # (V·B, K)
         loss = self.loss_fn(student.chunk(len(views)), teacher.chunk(2))
         self.remember(student=student[: len(teacher)], teacher=teacher)
-        if self.training:
+        if self.learning:
             self.loss_fn.hold(teacher)
         return {
             "loss": loss,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...core import Clock, embedding_std, gather, rank
 from .base import multi_crop_features
-from .dino import DINO, DINOLoss
+from .dino import DINO, DINOLoss, _entropy_and_perplexity
 from .simmim import SimMIMViT
 from ..dino_model import DinoProjectionHead
 
@@ -40,7 +40,8 @@ class IBOTPatchLoss(DINOLoss):
 class KoLeoLoss(nn.Module):
     """Spreads features over the sphere: −mean log distance to the nearest other (Sablayrolles 2018, arXiv:1806.03198).
 
-    Features (B, D) of any length, compared with those of all processes → scalar; two or more are needed in all."""
+    Features (B, D) of any length, compared with those of all processes → scalar, in float32 or better. Raises
+    ValueError for fewer than two in all."""
 
     def __init__(
         self,
@@ -50,14 +51,18 @@ class KoLeoLoss(nn.Module):
         self.eps = eps
 
     def forward(self, features: Tensor) -> Tensor:
-        x = F.normalize(features, dim=1)  # (B, D)
-        everyone = gather(x)
-        own = rank() * len(x) + torch.arange(len(x), device=x.device)
-        itself = own[:, None] == torch.arange(len(everyone), device=x.device)
-        with torch.no_grad():
-            nearest = (x @ everyone.T).masked_fill(itself, -2).argmax(1)
-        distance = F.pairwise_distance(x, everyone[nearest], eps=self.eps)
-        return -(distance + self.eps).log().mean()
+        x = features.to(torch.promote_types(features.dtype, torch.float32))
+        with torch.autocast(x.device.type, enabled=False):
+            x = F.normalize(x, dim=1)  # (B, D)
+            everyone = gather(x)
+            if len(everyone) < 2:
+                raise ValueError("KoLeoLoss: one image has no neighbour, give two")
+            own = rank() * len(x) + torch.arange(len(x), device=x.device)
+            itself = own[:, None] == torch.arange(len(everyone), device=x.device)
+            with torch.no_grad():
+                nearest = (x @ everyone.T).masked_fill(itself, -2).argmax(1)
+            distance = F.pairwise_distance(x, everyone[nearest], eps=self.eps)
+            return -(distance + self.eps).log().mean()
 
 # %% ../../../nbs/models/algorithms/73_ibot.ipynb #tokens
 def _tokens(backbone: SimMIMViT, images: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -69,12 +74,6 @@ def _logits(head: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
     "The head's answer to CLS (B, K) and to the patches (B, N, K)."
     logits = head(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
     return logits[:, 0], logits[:, 1:]
-
-
-def _entropy_and_perplexity(p: Tensor) -> tuple[Tensor, Tensor]:
-    "Of probabilities (…, K): mean entropy, in nats, and how many outputs are used in all."
-    p = p.flatten(0, -2)
-    return torch.special.entr(p).sum(1).mean(), torch.special.entr(p.mean(0)).sum().exp()
 
 
 class IBOT(DINO):
@@ -130,8 +129,7 @@ class IBOT(DINO):
 
     def extract_feat(self, batch_inputs: Tensor | Sequence[Tensor]) -> Tensor:
         "The teacher's features (B, D), nothing hidden."
-        images = batch_inputs if isinstance(batch_inputs, Tensor) else batch_inputs[0]
-        return self.teacher.backbone.forward_feat(images)
+        return self.teacher.backbone.forward_feat(self.first_view(batch_inputs))
 
     def embed(self, images: Tensor) -> Tensor:
         "The teacher's logits for its features, (B, K)."
@@ -179,7 +177,7 @@ class IBOT(DINO):
             found |= {"loss": found["loss"] + self.koleo * koleo, "koleo": koleo.detach()}
         self.remember(student=student[:large], teacher=teacher, images=images, mask=mask)
         self._last |= {"patches": patches.detach(), "teacher_patches": teacher_patches}
-        if self.training:
+        if self.learning:
             self.loss_fn.hold(teacher)
             self.patch_loss_fn.hold(teacher_patches.flatten(0, 1))
         found["std"] = embedding_std(self._last["student"])

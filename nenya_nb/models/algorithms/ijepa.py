@@ -18,7 +18,7 @@ from .base import Algorithm
 from ..backbones.attention import TransformerBlock
 from ..backbones.masked_vit import CAEViT
 from ..backbones.tokens import pair, resize_positions, sincos_positions
-from ..momentum import MomentumEncoder
+from ..momentum import MomentumEncoder, _check_momentum
 
 # %% ../../../nbs/models/algorithms/76_ijepa.ipynb #mask_places
 def mask_places(
@@ -122,8 +122,7 @@ class IJEPA(Algorithm):
                 f"IJEPA: the encoder must take a mask and give tokens, got {type(backbone).__name__}; "
                 "use a CAEViT"
             )
-        if not 0 <= base_momentum <= 1:
-            raise ValueError(f"IJEPA: base_momentum lies between 0 and 1, got {base_momentum}")
+        _check_momentum(base_momentum, "IJEPA: base_momentum")
         width, patches = backbone.embed_dim, backbone.patch_embed
         if neck is None:
             heads = backbone.blocks[0].attn.num_heads
@@ -160,6 +159,13 @@ class IJEPA(Algorithm):
                 )
             self._counts[masks.shape[1:]] = counts[0][0], counts[1][0]
         K, t = self._counts[masks.shape[1:]]
+        counts = [context.sum(-1, keepdim=True), blocks.sum(-1)]  # (B, 1), (B, M)
+        self.insist(
+            torch.cat([counts[0] == K, counts[1] == t], dim=1),
+            torch.cat(counts, dim=1),
+            f"IJEPA: expected contexts of {K} patches and blocks of {t}, as in the first batch of this size; "
+            "masks of another recipe need an algorithm of their own",
+        )
         return images, context, mask_places(context, K), mask_places(blocks, t)
 
     def answers(
@@ -194,9 +200,8 @@ class IJEPA(Algorithm):
 
     def extract_feat(self, batch_inputs: Tensor | Sequence[Tensor]) -> Tensor:
         "The teacher's features (B, D): the mean of all patch tokens, nothing hidden."
-        images = batch_inputs if isinstance(batch_inputs, Tensor) else batch_inputs[0]
         with torch.no_grad():
-            return self.teacher.backbone.forward_feat(images)
+            return self.teacher.backbone.forward_feat(self.first_view(batch_inputs))
 
     def embed(self, images: Tensor) -> Tensor:
         "The features (B, D); the neck only speaks of hidden blocks."

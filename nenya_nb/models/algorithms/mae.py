@@ -230,8 +230,7 @@ class MAE(Algorithm):
         batch_inputs: Tensor | Sequence[Tensor],  # images (B, C, H, W); of several views the first
     ) -> Tensor:
         "Features (B, D) of the whole image, nothing hidden: the mean of its patch tokens."
-        images = batch_inputs if isinstance(batch_inputs, Tensor) else batch_inputs[0]
-        return self.backbone.forward_feat(images)
+        return self.backbone.forward_feat(self.first_view(batch_inputs))
 
     def embed(self, images: Tensor) -> Tensor:
         "The features (B, D): the decoder makes pictures, not embeddings."
@@ -277,8 +276,7 @@ class MAE(Algorithm):
         data_samples: Tensor | None = None,  # not used
     ) -> Tensor:
         "As `reconstruct`, with a mask drawn at random."
-        images = batch_inputs if isinstance(batch_inputs, Tensor) else batch_inputs[0]
-        return self.reconstruct(images)
+        return self.reconstruct(self.first_view(batch_inputs))
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Of the last batch: `images` (B, C, H, W), `mask` (B, h, w), True where hidden, and the decoder's

@@ -17,7 +17,7 @@ from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..backbones.base import pooled
 from ..heads import ContrastiveHead
 from ..memories import FeatureQueue
-from ..momentum import MomentumEncoder
+from ..momentum import MomentumEncoder, _check_momentum
 from ..necks import mlp
 
 # %% ../../../nbs/models/algorithms/12_moco.ipynb #MoCoV2Neck
@@ -68,6 +68,7 @@ class MoCo(Algorithm):
     Raises ValueError for parts that do not fit, numbers out of range, or another number of views than two."""
 
     views = "two_views"
+    num_views = 2
 
     def __init__(
         self,
@@ -83,8 +84,7 @@ class MoCo(Algorithm):
         name = type(self).__name__
         if neck is None:
             neck = self.default_neck(width_of(backbone, name, "a neck"))
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"{name}: momentum is between 0 and 1, got {momentum}")
+        _check_momentum(momentum, f"{name}: momentum")
         if num_splits < 1:
             raise ValueError(f"{name}: num_splits must be at least 1, got {num_splits}")
         dim = embedding_dim(neck, feature_dim(backbone))
@@ -121,12 +121,10 @@ class MoCo(Algorithm):
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss": InfoNCE over key and queue, "accuracy", "std": spread of the queries}; no targets.'
-        if len(views) != 2:
-            raise ValueError(f"MoCo compares two views of each image, got {len(views)}")
         k = self.keys(views[1])  # (B, E); first: least memory
         q = F.normalize(self.embed(views[0]), dim=1)  # (B, E)
         loss, accuracy = self.contrast(q, k, self.memory)
-        if self.training:
+        if self.learning:
             self.memory.hold(k)
         self.remember(q=q, k=k)
         return {"loss": loss, "accuracy": accuracy, "std": embedding_std(q)}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...core import Clock, cosine, embedding_std, gather, rank
 from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..backbones.vit import VisionTransformer
-from ..momentum import MomentumEncoder
+from ..momentum import MomentumEncoder, _check_momentum
 from ..necks import NonLinearNeck
 
 # %% ../../../nbs/models/algorithms/14_mocov3.ipynb #MoCoV3Head
@@ -57,6 +57,7 @@ class MoCoV3(Algorithm):
     backbone its ResNet settings. Raises ValueError for parts that do not fit, or other than two views."""
 
     views = "asymmetric_views"
+    num_views = 2
     min_images = 2
 
     def __init__(
@@ -72,8 +73,7 @@ class MoCoV3(Algorithm):
         if neck is None:
             width = width_of(backbone, "MoCoV3", "neck=NonLinearNeck(…)")
             neck = NonLinearNeck(width, 4096, 256, num_layers=2 + transformer, **plain)
-        if not 0 <= base_momentum <= 1:
-            raise ValueError(f"MoCoV3: base_momentum is between 0 and 1, got {base_momentum}")
+        _check_momentum(base_momentum, "MoCoV3: base_momentum")
         if head is None:
             dim = embedding_dim(neck, feature_dim(backbone))
             predictor = NonLinearNeck(dim, 4096, dim, with_last_bn=transformer, **plain)
@@ -85,8 +85,6 @@ class MoCoV3(Algorithm):
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss": 2τ · cross-entropy, both ways, "accuracy", "std": spread of the embeddings}; no targets.'
-        if len(views) != 2:
-            raise ValueError(f"MoCoV3 compares two views of each image, got {len(views)}")
         k1, k2 = self.momentum_encoder(views[0]), self.momentum_encoder(views[1])
         z1, z2 = self.embed(views[0]), self.embed(views[1])  # (B, E); last: least memory
         (logits1, labels), (logits2, _) = self.head(z1, k2), self.head(z2, k1)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Clock, embedding_std, gather
-from .base import Algorithm, width_of
+from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..heads import ContrastiveHead
 from ..necks import LinearNeck
 
@@ -40,6 +40,7 @@ class SimpleMemory(nn.Module):
         self.register_buffer("features", F.normalize(torch.randn(length, dim), dim=1))
         self.register_buffer("written", torch.zeros(length, dtype=torch.long))  # at which update
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self._held: list[tuple[Tensor, Tensor]] = []  # waits for `release`, no part of the state
 
     @torch.no_grad()
     def update(
@@ -59,6 +60,19 @@ class SimpleMemory(nn.Module):
         self.written[index] = self.updates
         return index
 
+    def hold(
+        self,
+        index: Tensor,  # numbers of the images, (B,)
+        z: Tensor,  # their embeddings now, (B, E)
+    ) -> None:
+        "Keeps a batch, or a part of it, aside until `release`."
+        self._held.append((index, z.detach()))
+
+    def release(self) -> Tensor | None:
+        "Calls `update` with what was kept aside and gives its answer; None if there is nothing."
+        held, self._held = self._held, []
+        return self.update(*map(torch.cat, zip(*held, strict=True))) if held else None
+
     def age(self) -> Tensor:
         "For each image the number of updates since its row was written, (N,)."
         return self.updates - self.written
@@ -76,6 +90,7 @@ class NPID(Algorithm):
 
     views = "one_view"
     targets = "index"
+    num_views = 1
 
     def __init__(
         self,
@@ -92,19 +107,17 @@ class NPID(Algorithm):
         if neck is None:
             width = width_of(backbone, "NPID", "neck=LinearNeck(…)")
             neck = LinearNeck(width, 128)
+        dim = embedding_dim(neck, feature_dim(backbone))
         if memory is None:
             if length is None:
                 raise ValueError(
                     "NPID remembers every image: give length=len(dataset), or a memory"
                 )
-            memory = SimpleMemory(length, getattr(neck, "output_dim", 128))
-        if getattr(neck, "output_dim", memory.dim) != memory.dim or length not in (
-            None,
-            memory.length,
-        ):
+            memory = SimpleMemory(length, dim)
+        if dim != memory.dim or length not in (None, memory.length):
             raise ValueError(
                 f"NPID: the memory holds {memory.length} rows of {memory.dim}, but "
-                f"length={length} and the neck gives {getattr(neck, 'output_dim', '?')}"
+                f"length={length} and the neck gives {dim}"
             )
         if num_negatives is not None and num_negatives < 1:
             raise ValueError(f"NPID: num_negatives must be at least 1, got {num_negatives}")
@@ -112,32 +125,23 @@ class NPID(Algorithm):
         loss_fn = nn.CrossEntropyLoss() if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn, memory=memory)
         self.num_negatives, self.ensure_negatives = num_negatives, ensure_negatives
-        self._seen: list[tuple[Tensor, Tensor]] = []  # batches that the memory does not know yet
 
     def on_epoch_start(self, loader: Iterable, clock: Clock) -> None:
         "Raises ValueError if the data set is not as long as the memory."
-        dataset = getattr(loader, "dataset", None)
-        if dataset is not None and len(dataset) != self.memory.length:
-            raise ValueError(
-                f"NPID: the memory is for {self.memory.length} images, the data set has {len(dataset)}; "
-                f"use length={len(dataset)}"
-            )
+        if hasattr(loader, "dataset"):
+            self.check_length(loader, self.memory.length)
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss": sampled softmax, "std": spread of the embeddings, "agreement": cosine with the memory}.'
-        if len(views) != 1 or targets is None:
-            raise ValueError(
-                "NPID wants one view of each image, and the images' numbers as targets"
-            )
-        self.check_numbers(
+        self.check_targets(
             targets, self.memory.length, "they are the images' numbers in the data set"
         )
         z = F.normalize(self.embed(views[0]), dim=1)  # (B, E)
         similarity = z @ self.memory.features.T  # (B, N)
         pos = similarity.gather(1, targets[:, None])  # (B, 1)
         logits, labels = self.head(pos, self.wrong_answers(similarity, targets))
-        if torch.is_grad_enabled():
-            self._seen.append((targets, z.detach()))
+        if self.learning:
+            self.memory.hold(targets, z)
         self.remember(z=z, index=targets)
         loss = self.loss_fn(logits, labels)
         return {"loss": loss, "std": embedding_std(z), "agreement": pos.detach().mean()}
@@ -159,9 +163,7 @@ class NPID(Algorithm):
 
     def after_step(self, clock: Clock) -> None:
         "Writes into the memory what was seen for this step."
-        if self._seen:
-            self.memory.update(*map(torch.cat, zip(*self._seen, strict=True)))
-            self._seen.clear()
+        self.memory.release()
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Of the last batch: embeddings `z` (B, E), image numbers `index` (B,), `similarity` (B, B) of each with

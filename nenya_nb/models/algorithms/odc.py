@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Clock, broadcast, embedding_std, rank
-from .base import Algorithm, width_of
+from .base import Algorithm, embedding_dim, feature_dim, width_of
 from nenya_nb.models.algorithms.deepcluster import (
+    _check_answers,
     cluster_features,
     cluster_means,
     dataset_features,
@@ -152,6 +153,7 @@ class ODC(Algorithm):
 
     views = "cluster_view"
     targets = "index"
+    num_views = 1
 
     def __init__(
         self,
@@ -168,48 +170,42 @@ class ODC(Algorithm):
         if neck is None:
             width = width_of(backbone, "ODC", "neck=ODCNeck(…)")
             neck = ODCNeck(width)
+        dim = embedding_dim(neck, feature_dim(backbone))
         if memory is None:
             if length is None:
                 raise ValueError("ODC remembers every image: give length=len(dataset), or a memory")
-            memory = ODCMemory(length, getattr(neck, "output_dim", 256), num_classes)
-        if getattr(neck, "output_dim", memory.dim) != memory.dim or interval < 1:
-            raise ValueError(
-                f"ODC: the neck gives {neck.output_dim} numbers, the memory holds {memory.dim}; "
-                f"interval is {interval}, expected at least 1"
-            )
-        head = ClsHead(memory.dim, memory.num_classes) if head is None else head
+            memory = ODCMemory(length, dim, num_classes)
+        if dim != memory.dim:
+            raise ValueError(f"ODC: the neck gives {dim} numbers, the memory holds {memory.dim}")
+        if interval < 1:
+            raise ValueError(f"ODC: interval must be at least 1, got {interval}")
+        head = ClsHead(dim, memory.num_classes) if head is None else head
+        _check_answers("ODC", head, memory.num_classes)
         loss_fn = nn.CrossEntropyLoss(reduction="none") if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn, memory=memory)
         self.interval = interval
         self.register_buffer("changed", torch.zeros(()))
-        self._seen: list[tuple[Tensor, Tensor]] = []  # batches that the memory does not know yet
 
     def on_epoch_start(self, loader: Any, clock: Clock) -> None:
         "The first clustering, once in a lifetime. Raises ValueError for a data set of another length."
-        dataset, memory = getattr(loader, "dataset", ()), self.memory
-        if len(dataset) != memory.length:
-            raise ValueError(
-                f"ODC: the memory is for {memory.length} images, loader.dataset has {len(dataset)}; "
-                "use length=len(dataset), and a loader that has a dataset"
-            )
+        memory = self.memory
+        self.check_length(loader, memory.length)
         if memory.ready:
             return
         seed = int(torch.randint(2**31, ()))  # before anything differs between processes
-        features = dataset_features(self, self.embed, dataset)
+        features = dataset_features(self, self.embed, loader.dataset)
         labels = cluster_features(features, memory.num_classes, dims=None, seed=seed)
         memory.start(broadcast(features), broadcast(labels))
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss": weighted cross-entropy with the clusters, "std": of the embeddings, "accuracy", "changed"}.'
-        if len(views) != 1 or targets is None:
-            raise ValueError("ODC wants one view of each image, and the images' numbers as targets")
-        self.check_numbers(
+        self.check_targets(
             targets, self.memory.length, "they are the images' numbers in the data set"
         )
         z, labels = self.embed(views[0]), self.memory.labels[targets]  # (B, E), (B,)
         logits = self.head(z)  # (B, K)
-        if torch.is_grad_enabled():
-            self._seen.append((targets, z.detach()))
+        if self.learning:
+            self.memory.hold(targets, z)
         self.remember(logits=logits, index=targets)
         loss = weighted_mean(self.loss_fn(logits, labels), self.memory.weight[labels])
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
@@ -218,10 +214,8 @@ class ODC(Algorithm):
 
     def after_step(self, clock: Clock) -> None:
         "Tells the memory what was seen for this step; every `interval` steps it refreshes."
-        if self._seen:
-            seen = map(torch.cat, zip(*self._seen, strict=True))
-            self.changed.copy_(self.memory.update(*seen))
-            self._seen.clear()
+        if (changed := self.memory.release()) is not None:
+            self.changed.copy_(changed)
         if clock.step % self.interval == 0:
             self.memory.refresh()
 

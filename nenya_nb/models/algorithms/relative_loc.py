@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core import embedding_std
-from .base import Algorithm, width_of
+from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..backbones.base import pooled
 from ..heads import ClsHead
 
@@ -68,10 +68,15 @@ class RelativeLoc(Algorithm):
             width = width_of(backbone, "RelativeLoc", "neck=RelativeLocNeck(…)")
             neck = RelativeLocNeck(width)
         if head is None:
-            width = width_of(neck, "RelativeLoc", "head=ClsHead(…, 8)", "neck")
+            width = feature_dim(backbone)
+            width = embedding_dim(neck, None if width is None else 2 * width)
             head = ClsHead(width, 8, init_std=0.005)
         loss_fn = nn.CrossEntropyLoss() if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn)
+
+    def _neck_reads(self, width: int) -> int:
+        "The features of two patches; a `RelativeLocNeck` counts those of one."
+        return width if isinstance(self.neck, RelativeLocNeck) else 2 * width
 
     def compare(
         self,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core import embedding_std
-from .base import Algorithm, width_of
+from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..heads import ClsHead
 
 # %% ../../../nbs/models/algorithms/80_rotation.ipynb #RotationPred
@@ -33,8 +33,11 @@ class RotationPred(Algorithm):
         loss_fn: nn.Module | None = None,  # of logits and labels; None: cross-entropy
     ):
         if head is None:
-            part, slot = (backbone, "backbone") if neck is None else (neck, "neck")
-            head = ClsHead(width_of(part, "RotationPred", "head=ClsHead(…, 4)", slot), 4)
+            if neck is None:
+                width = width_of(backbone, "RotationPred", "head=ClsHead(…, 4)")
+            else:
+                width = embedding_dim(neck, feature_dim(backbone))
+            head = ClsHead(width, 4)
         loss_fn = nn.CrossEntropyLoss() if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn)
 
@@ -63,8 +66,7 @@ class RotationPred(Algorithm):
         data_samples: Tensor | None = None,  # not used here
     ) -> Tensor:
         "How often each image was turned counter-clockwise by 90 degrees: 0 to 3, (B,)."
-        images = batch_inputs if isinstance(batch_inputs, Tensor) else batch_inputs[0]
-        return self.head(self.embed(images)).argmax(dim=1)
+        return self.head(self.embed(self.first_view(batch_inputs))).argmax(dim=1)
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Of the last batch: `logits` (4B, 4); `probabilities` (B, 4, 4) of each image, turn and answer;

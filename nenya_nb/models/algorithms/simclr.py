@@ -26,6 +26,7 @@ class SimCLR(Algorithm):
     Raises ValueError for parts that do not fit, or another number of views than two."""
 
     views = "two_views"
+    num_views = 2
     min_images = 2
 
     def __init__(
@@ -44,8 +45,6 @@ class SimCLR(Algorithm):
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss": NT-Xent over the batch, "std": spread of the embeddings}; targets are not used.'
-        if len(views) != 2:
-            raise ValueError(f"SimCLR compares two views of each image, got {len(views)}")
         z = self.embed(torch.cat(list(views)))  # (2B, E), [view 1; view 2]
         self.remember(z=z)
         return {"loss": self.loss_fn(*self.head.pairs(z)), "std": embedding_std(z)}

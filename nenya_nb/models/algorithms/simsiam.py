@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import embedding_std
-from .base import Algorithm, width_of
+from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..heads import LatentPredictHead
 from ..losses import CosineSimilarityLoss
 from ..necks import NonLinearNeck
@@ -27,6 +27,7 @@ class SimSiam(Algorithm):
     Raises ValueError for parts that do not fit, or another number of views than two."""
 
     views = "two_views"
+    num_views = 2
     constant_lr = ("head",)
 
     def __init__(
@@ -40,7 +41,7 @@ class SimSiam(Algorithm):
             width = width_of(backbone, "SimSiam", "neck=NonLinearNeck(…)")
             neck = NonLinearNeck(width, 2048, 2048, num_layers=3, with_last_bn_affine=False)
         if head is None:
-            width = width_of(neck, "SimSiam", "head=LatentPredictHead(…)", "neck")
+            width = embedding_dim(neck, feature_dim(backbone))
             hidden = max(width // 4, 1)
             head = LatentPredictHead(
                 NonLinearNeck(width, hidden, width, with_last_bn=False, with_last_bias=True)
@@ -51,8 +52,6 @@ class SimSiam(Algorithm):
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss": mean of both directions, "std": spread of the embeddings}; targets are not used.'
-        if len(views) != 2:
-            raise ValueError(f"SimSiam compares two views of each image, got {len(views)}")
         z1, z2 = self.embed(views[0]), self.embed(views[1])  # (B, E) each
         p1, t2 = self.head(z1, z2)
         p2, t1 = self.head(z2, z1)

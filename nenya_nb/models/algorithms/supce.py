@@ -48,10 +48,13 @@ class SupCE(Algorithm):
         logits = self.head(features)  # (V·B, K)
         remedy = "set num_classes to the number of classes, and leave out images without a class"
         ignored = getattr(self.loss_fn, "ignore_index", None)
-        self.check_numbers(targets, logits.shape[1], remedy, ignored)
+        self.check_targets(targets, logits.shape[1], remedy, ignored)
         targets = targets.repeat(len(views))  # (V·B,)
         self.remember(logits=logits, targets=targets)
-        accuracy = (logits.detach().argmax(1) == targets).float().mean()
+        everything = torch.ones_like(targets, dtype=torch.bool)
+        counted = everything if ignored is None else targets != ignored
+        right = (logits.detach().argmax(1) == targets) & counted
+        accuracy = right.sum() / counted.sum().clamp(min=1)
         loss = self.loss_fn(logits, targets)
         return {"loss": loss, "std": embedding_std(features), "accuracy": accuracy}
 

@@ -13,7 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Clock, embedding_std, gather, rank
-from .base import Algorithm, multi_crop_features, width_of
+from nenya_nb.models.algorithms.base import (
+    Algorithm,
+    embedding_dim,
+    feature_dim,
+    multi_crop_features,
+    width_of,
+)
 from ..backbones.base import pooled
 from ..memories import FeatureQueue
 from ..necks import mlp
@@ -183,12 +189,7 @@ class SwAV(Algorithm):
         if neck is None:
             width = width_of(backbone, "SwAV", "neck=SwAVNeck(…)")
             neck = SwAVNeck(width, width, 128)
-        E = getattr(neck, "output_dim", getattr(head, "input_dim", None))
-        if E is None:
-            raise ValueError(
-                "SwAV: the neck does not say how wide its embeddings are; "
-                "give head=SwAVHead(E, num_prototypes)"
-            )
+        E = embedding_dim(neck, getattr(head, "input_dim", feature_dim(backbone)))
         if getattr(head, "input_dim", E) != E:
             raise ValueError(
                 f"SwAV: neck gives {E} numbers but head expects {head.input_dim}; "
@@ -216,7 +217,7 @@ class SwAV(Algorithm):
             with torch.no_grad():
                 queued = [self.head(queue.features) for queue in self.memory]
             full = self.memory[0].pointer >= self.memory[0].length
-            if self.training:
+            if self.learning:
                 rows = z.detach().chunk(len(views))  # V × (B, E)
                 for queue, view in zip(self.memory, self.loss_fn.crops_for_assign, strict=True):
                     queue.hold(rows[view])

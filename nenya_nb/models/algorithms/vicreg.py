@@ -102,6 +102,7 @@ class VICReg(Algorithm):
     Raises ValueError for parts that do not fit, or another number of views than two."""
 
     views = "asymmetric_views"
+    num_views = 2
     min_images = 2
 
     def __init__(
@@ -117,8 +118,6 @@ class VICReg(Algorithm):
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
         '{"loss", "std", "invariance", "variance", "covariance"}; targets are not used.'
-        if len(views) != 2:
-            raise ValueError(f"VICReg compares two views of each image, got {len(views)}")
         z1, z2 = self.embed(views[0]), self.embed(views[1])  # (B, E) each
         terms = self.loss_fn.terms(z1, z2)
         z = torch.cat([z1, z2])  # (2B, E)
