@@ -14,12 +14,7 @@ import torch
 import traitlets as t
 from torch import Tensor, nn
 
-from nenya_nb.introspect.attention import (
-    attention_distance,
-    attention_entropy,
-    attention_maps,
-    attention_rollout,
-)
+from ..introspect import attention as reading
 from ..introspect.levels import short_name
 from .attention_bytes import byte_entry, describe_layer, entry_rows, from_bytes
 from .base import Widget
@@ -67,6 +62,9 @@ class AttentionViewer(Widget):
         **traits: Any,  # image, layer, head, query, rollout, opacity, mass
     ):
         check_images("AttentionViewer", images, 32)
+        self._check_settings(traits)
+        if every < 1:
+            raise ValueError(f"AttentionViewer: {every=}; expected 1 epoch or more.")
         self.module, self._images, self._forward, self.every = module, images, forward, every
         self._ready = False
         pixels = to_pixels(images, mean, std, span=None)
@@ -76,10 +74,6 @@ class AttentionViewer(Widget):
         special = self.layers[-1]["special"] or self.layers[0]["special"]
         self.query = [0] if special or not self.grid else [self.grid[0] // 2, self.grid[1] // 2]
         for name, value in traits.items():
-            if name not in ("image", "layer", "head", "query", "rollout", "opacity", "mass"):
-                raise TypeError(
-                    f"AttentionViewer: unknown setting {name!r}; see help(AttentionViewer)"
-                )
             setattr(self, name, value)
         self._ready = True
         self._fill()
@@ -90,7 +84,11 @@ class AttentionViewer(Widget):
 
         def keep(one):
             means.append(one.weights[:0] if one.windows else one.weights.mean(-3).cpu())
-            stats.append(torch.stack([attention_distance(one), attention_entropy(one)], -1).cpu())
+            stats.append(
+                torch.stack(
+                    [reading.attention_distance(one), reading.attention_entropy(one)], -1
+                ).cpu()
+            )
             entries.append(
                 (
                     describe_layer(one),
@@ -100,10 +98,12 @@ class AttentionViewer(Widget):
             )
 
         device = next((p.device for p in self.module.parameters()), self._images.device)
-        attention_maps(self.module, self._images.to(device), forward=self._forward, reduce=keep)
+        reading.attention_maps(
+            self.module, self._images.to(device), forward=self._forward, reduce=keep
+        )
         self._entries = [entry for _, entry, _ in entries]
         try:
-            steps = attention_rollout(means)
+            steps = reading.attention_rollout(means)
             self._rollouts = [
                 byte_entry(one, step.unsqueeze(1))
                 for (_, _, one), step in zip(entries, steps, strict=True)

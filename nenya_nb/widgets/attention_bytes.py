@@ -22,7 +22,7 @@ def to_bytes(
 ) -> tuple[Tensor, Tensor]:
     """Weights in 256 steps of their square root, and the largest of each row: uint8 (…, N) and float32 (…).
 
-    `from_bytes` undoes it; an error is at most 1/255 of √(weight · largest), so small weights stay exact too."""
+    `from_bytes` undoes it; an error is at most √(weight · largest) / 255 + largest / (4 · 255²), so small weights stay true too."""
     largest = weights.amax(-1)
     ratio = weights / largest[..., None].clamp(min=1e-30)
     return ratio.sqrt().mul(255).round().byte(), largest.float()

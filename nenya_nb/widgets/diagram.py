@@ -17,6 +17,7 @@ from torch import nn
 from ..core import unknown_name
 from ..introspect.graph import ModuleGraph, Node
 from ..introspect.levels import short_name
+from ..introspect.skeletons import unwrap
 from ..introspect.trace import trace
 from .base import Widget
 
@@ -238,7 +239,7 @@ class ArchitectureDiagram(Widget):
         **traits,  # selected, expanded, height
     ):
         self.graphs = (self._traced(module, inputs, real),)
-        self.root = None if isinstance(module, ModuleGraph) else module
+        self.root = None if isinstance(module, ModuleGraph) else unwrap(module)
         traits = {"expanded": first_groups(self.graphs[0])} | traits
         super().__init__(graph=pack_graph(self.graphs[0]), **traits)
 
@@ -263,6 +264,7 @@ class ArchitectureDiagram(Widget):
         **traits,
     ) -> "ArchitectureDiagram":
         "Two networks side by side, opened together; what differs is marked."
+        beside = {name: traits.pop(name) for name in [*traits] if name.endswith("_other")}
         diagram = cls(first, *inputs, real=real, **traits)
         second = cls._traced(second, inputs, real)
         diagram.graphs += (second,)
@@ -272,7 +274,9 @@ class ArchitectureDiagram(Widget):
             if "expanded" in traits
             else first_groups(second)
         )
-        diagram.titles, diagram.expanded_other, diagram.other = names, opened, pack_graph(second)
+        diagram.titles, diagram.other = names, pack_graph(second)
+        for name, value in ({"expanded_other": opened} | beside).items():
+            setattr(diagram, name, value)
         return diagram
 
     @t.validate("selected", "selected_other")
@@ -284,7 +288,8 @@ class ArchitectureDiagram(Widget):
     @t.validate("expanded", "expanded_other")
     def _known_groups(self, proposal):
         for id in proposal.value:
-            if not self._find(proposal, id).group:
+            node = self._find(proposal, id)
+            if node.id == id and not node.group:  # a fold opens, whatever its members are
                 raise t.TraitError(
                     f"{proposal.trait.name}: {id[:80]!r} has no parts, so it cannot be opened; expected ids of groups."
                 )

@@ -15,11 +15,11 @@ import torch
 import traitlets as t
 from torch import Tensor, nn
 
-from ..core import unknown_name
+from ..core import own_dice, unknown_name
 from ..evaluation.latents import extract_latents
-from .base import Widget
+from .base import Widget, every_second
 from .pixels import pack_array, unpack_array
-from .points import SomeRows, every_second, make_picture, thumbnails
+from .points import SomeRows, agreement_of, make_picture, thumbnails
 
 # %% ../../nbs/widgets/70_embedding.ipynb #EmbeddingExplorer
 class EmbeddingExplorer(Widget):
@@ -75,7 +75,7 @@ class EmbeddingExplorer(Widget):
         classes = getattr(about, "classes", None) if classes is None else classes
         self.count = len(source.targets) if follows else len(features)
         rows = torch.arange(self.count)
-        self._check(labels=labels, images=images, **(values or {}))
+        self._check(("labels", labels), ("images", images), *(values or {}).items())
         if follows:
             rows = torch.linspace(0, self.count - 1, min(limit, self.count)).round().long()
             self.data, self.count = SomeRows(source, rows), len(rows)
@@ -108,8 +108,8 @@ class EmbeddingExplorer(Widget):
                 f"or a data set with batch(index), images and targets, as those of nenya_nb.data."
             ) from None
 
-    def _check(self, **columns) -> None:
-        for name, column in columns.items():
+    def _check(self, *columns: tuple[str, Any]) -> None:
+        for name, column in columns:
             if column is not None and len(column) != self.count:
                 raise ValueError(
                     f"EmbeddingExplorer: {self.count} points, but {len(column)} in {name!r}; expected one for each point."
@@ -148,7 +148,7 @@ class EmbeddingExplorer(Widget):
         title: str = "",  # of the picture, for example "layer 2"
     ) -> None:
         "One more picture, turned to the last one. Raises ValueError when there are not N rows."
-        self._check(features=features)
+        self._check(("features", features))
         features = torch.as_tensor(features).detach().float()
         before = self._points[-1] if self._points else None
         options = dict(method=self.method, unit=self.unit, neighbours=self.neighbours)
@@ -188,7 +188,7 @@ class EmbeddingExplorer(Widget):
                 "make it with a data set, EmbeddingExplorer(data), or use add(features)."
             )
         first = next(model.parameters(), torch.empty(0))
-        with torch.random.fork_rng(devices=[first.device] if first.is_cuda else []):
+        with own_dice(first.device):
             self.add(extract_latents(model, self.data).features, title)
 
     def on_start(self, run: Any) -> None:
@@ -209,13 +209,14 @@ class EmbeddingExplorer(Widget):
 
     @property
     def agreement(self) -> Tensor | None:
-        "Share of each point's neighbours with its label in the picture shown, (N,); None without labels or neighbours."
+        """Share of each point's neighbours with its label in the picture shown, (N,), NaN for points without a label; None
+        without labels or neighbours."""
         if self.targets is None or not self.neighbours or not self._nearest:
             return None
         return self._agreement_in(min(self.frame, len(self._nearest) - 1))
 
     def _agreement_in(self, picture: int) -> Tensor:
-        return (self.targets[self._nearest[picture]] == self.targets[:, None]).float().mean(dim=1)
+        return agreement_of(self._nearest[picture], self.targets)
 
     def neighbours_of(
         self,
@@ -268,6 +269,7 @@ _MARKERS = "oD^sP"
 
 def draw_pictures(explorer: EmbeddingExplorer) -> Any:
     "First, middle and last picture of an explorer, or the one of `frame`, as a matplotlib Figure."
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     count, targets = len(explorer.frames), explorer.targets
@@ -286,12 +288,16 @@ def draw_pictures(explorer: EmbeddingExplorer) -> Any:
     if explorer.selected:
         shown[:] = False
         shown[explorer.selected] = True
+    if explorer.isolated and targets is not None:
+        shown &= torch.isin(targets, torch.tensor(explorer.isolated))
+    colours = colormaps["viridis"].with_extremes(bad="0.6")
     for ax, i in zip(axes, chosen, strict=True):
         points, options = explorer._points[i], dict(s=size, linewidths=0)
         ax.scatter(*points[~shown].T, color="0.85", **options)
         if explorer.colour != "label" or targets is None:
-            values = _column(explorer, i)[shown]
-            drawn = ax.scatter(*points[shown].T, c=values, cmap="viridis", **options)
+            values, low, high = _column(explorer, i)
+            scale = dict(cmap=colours, vmin=low, vmax=high, plotnonfinite=True)
+            drawn = ax.scatter(*points[shown].T, c=values[shown], **scale, **options)
             if explorer.colour != "label" and ax is axes[-1]:
                 figure.colorbar(drawn, ax=ax, label=explorer.colour, shrink=0.7)
         named = []
@@ -322,11 +328,14 @@ def draw_pictures(explorer: EmbeddingExplorer) -> Any:
     return figure
 
 
-def _column(explorer: EmbeddingExplorer, i: int) -> Tensor:
-    "The numbers that give the colours in picture `i`."
+def _column(explorer: EmbeddingExplorer, i: int) -> tuple[Tensor, float, float]:
+    "The numbers that give the colours in picture `i`, and the ends of their scale, the same in all pictures."
+    values, low, high = torch.zeros(explorer.count), 0.0, 1.0
     if explorer.colour == "agreement" and explorer.targets is not None and explorer.neighbours:
-        return explorer._agreement_in(i)
-    if explorer.colour in explorer.columns.get("names", ()):
+        values = explorer._agreement_in(i)
+    elif explorer.colour in explorer.columns.get("names", ()):
         found = explorer.columns["names"].index(explorer.colour)
-        return unpack_array(explorer.columns["data"])[found]
-    return torch.zeros(explorer.count)
+        values = unpack_array(explorer.columns["data"])[found]
+        finite = values[values.isfinite()]
+        low, high = (finite.min().item(), finite.max().item()) if len(finite) else (low, high)
+    return values, low, high

@@ -25,7 +25,7 @@ class HistoryFeed(ControlledWidget):
     any_run = ("sync", "ping")
     unasked_after: ClassVar[tuple[float, ...]] = (2.0, 10.0)  # s into a run: the history is sent
     status = t.Dict().tag(sync=True)  # run, name, state, error, epochs, total_steps, …
-    snapshot = t.Bytes().tag(sync=True)  # the whole (thinned) history, at the end of a run
+    snapshot = t.Bytes().tag(sync=True)  # the whole (thinned) history, unless a run goes on
 
     def __init__(
         self,
@@ -86,10 +86,9 @@ class HistoryFeed(ControlledWidget):
             if str(self.history.run_id or "") != self.current_run:
                 self._begin_run()
             self._refresh()
-            over = self.history.state in ("stopped", "finished", "failed")
-            if over:
+            if self.history.state not in ("running", "paused", "stopping"):
                 self.snapshot = self._pack_snapshot()
-        if over:
+        if self.history.state in ("stopped", "finished", "failed"):
             self.run_over()
 
     def run_over(self) -> None:

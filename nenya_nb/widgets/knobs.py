@@ -6,6 +6,7 @@
 __all__ = ['Knob', 'RecipeKnobs']
 
 # %% ../../nbs/widgets/48_knobs.ipynb #imports
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -313,10 +314,12 @@ def _index(items: list, item: Any) -> int:
     return next(i for i, other in enumerate(items) if other is item)
 
 
-def _look(view: Any) -> str:
-    "Views that look the same have the same settings; what does not show its settings is itself only."
-    text = repr(view)
-    return text if " at 0x" not in text else f"{id(view)}"
+def _look(view: Any) -> bytes:
+    "The same for views that are the same in all they are; what cannot be pickled is like itself only."
+    try:
+        return pickle.dumps(view)
+    except Exception:  # a transform of anybody's
+        return str(id(view)).encode()
 
 
 _ROUND = [1, 2, 3, 4, 6, *range(8, 33, 4), *range(40, 65, 8), *range(80, 129, 16), *range(160, 257, 32)]  # fmt: skip
@@ -329,4 +332,6 @@ def _steps(knob: Knob) -> list[int]:
         return sorted({knob.value, high, *range(max(1, high // 20), high, max(1, high // 20))})
     if high - low <= 20:
         return list(range(low, high + 1))
-    return sorted({knob.value, *(n for n in _ROUND if low <= n <= min(high, 4 * knob.value))})
+    return sorted(
+        {knob.value, *(n for n in _ROUND if low <= n <= min(high, 4 * max(knob.value, 8)))}
+    )

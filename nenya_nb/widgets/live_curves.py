@@ -10,7 +10,7 @@ import html
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,13 +40,14 @@ class ComparedRuns(HistoryFeed):
     def __init__(
         self,
         history: Any = None,  # a History, a path to a CSV file, …; None waits for `attach`
-        beside: Iterable[Any] = (),  # runs to compare with: whatever `as_run` understands
+        beside: Any = (),  # runs to compare with, or one: whatever `as_run` understands
         **traits,
     ):
         self._beside: dict[str, Any] = {}  # name → run
         self._endings: dict[str, Any] = {}  # name → function that ends listening
         super().__init__(None if history is None else as_run(history), **traits)
-        for source in beside:
+        one = isinstance(beside, str | Path | Mapping) or hasattr(beside, "columns")
+        for source in [beside] if one else beside:
             self.add(source)
 
     @t.validate("x_range")
@@ -72,37 +73,38 @@ class ComparedRuns(HistoryFeed):
         source: Any,  # a history, a path to a CSV file, {metric: (steps, values)}, {"run": …, "name": …}
         name: str | None = None,  # in the legend; None takes the run's own
     ) -> str:
-        "Lays another run beside this one; returns its name, which is numbered if it was taken."
+        "Lays another run beside this one; returns its name in the legend, which is numbered if it was taken."
         run = as_run(source, name)
         name = base = str(name or getattr(run, "name", "") or "run")
         for i in range(2, len(self._beside) + 3):
             if name not in self._beside:
                 break
             name = f"{base} {i}"
-        self._beside[name] = run
-        if getattr(run, "state", "") in ("running", "paused", "stopping"):
-            packed = [time.monotonic()]
+        self._beside[name], packed = run, [time.monotonic()]
 
-            def repack(_=None):
-                if time.monotonic() - packed[0] > self.repack_every:
-                    packed[0] = time.monotonic()
-                    self._pack_others()
+        def repack(_=None):
+            if time.monotonic() - packed[0] > self.repack_every:
+                packed[0] = time.monotonic()
+                self._pack_others()
 
-            def over(state):
-                if state in ("stopped", "finished", "failed"):
-                    self._pack_others()
+        def over(state):
+            if state in ("stopped", "finished", "failed"):
+                self._pack_others()
 
+        if hasattr(run, "subscribe"):
             self._endings[name] = run.subscribe(repack, on_state=over)
         self._pack_others()
-        return name
+        return self.names[-1]
 
     def remove(
         self,
         name: str,  # as `add` returned it
     ) -> None:
         "Takes a run away again. Raises ValueError for a name that is not there."
-        if name not in self._beside:
-            raise unknown_name("run", name, self._beside)
+        known = dict(zip(self.names[1:], self._beside, strict=True))  # legend → our own name
+        if name not in known:
+            raise unknown_name("run", name, known)
+        name = known[name]
         del self._beside[name]
         self._endings.pop(name, lambda: None)()
         self._pack_others()

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core import own_dice
+from ..introspect.levels import short_name
 from .loss_numbers import LossFrame, loss_numbers, shadow_parts
 
 # %% ../../nbs/widgets/58_loss_frames.ipynb #listen
@@ -34,8 +36,7 @@ def listen(
         )
     heard: list[tuple] = []
     device = next((p.device for p in algorithm.parameters()), torch.device("cpu"))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
-        torch.manual_seed(seed)
+    with own_dice(device, seed=seed), torch.no_grad():
         twin = copy.deepcopy(algorithm).train(train)
         _overhear(twin.loss_fn, heard)
         views = [view.to(device) for view in views]
@@ -95,10 +96,13 @@ def make_frame(
             "(and a head.temperature), features (B, V, E), two embeddings (and lambd, mu, nu), a correlation matrix (and lambd), "
             "embeddings and lines, scores (and epsilon), student and teacher (and center), prediction and target."
         )
-    frame.name, frame.loss = type(algorithm).__name__, losses["loss"]
+    frame.name, frame.loss = short_name(type(algorithm).__name__), losses["loss"]
     frame.arrays = {name: value.detach().cpu() for name, value in frame.arrays.items()}
     plain = loss_numbers(frame)["loss"]
-    if abs(plain) > 1e-6 and math.isfinite(frame.loss / plain):
+    if frame.part:
+        frame.notes.append(f"The whole loss of the algorithm is {frame.loss:.4g}.")
+        frame.loss = plain
+    elif abs(plain) > 1e-6 and math.isfinite(frame.loss / plain):
         ratio = frame.loss / plain
         frame.scale = round(ratio, 1) if abs(ratio - round(ratio, 1)) < 1e-3 else ratio
     return frame
@@ -143,18 +147,12 @@ def _contrast(heard: list[tuple], algorithm: nn.Module, B: int) -> LossFrame | N
         "rows": rows,
         "columns": columns,
     }
-    more = (
-        []
-        if len(alike) == len(heard)
-        else [f"Shown is 1 of {len(heard)} questions that the loss is made of."]
-    )
-    return _frame(
-        "contrast",
-        arrays,
-        {"temperature": float(temperature)},
-        notes=more,
-        facts={"queue": float(queue)},
-    )
+    part = len(alike) < len(heard)
+    more = [f"Shown is 1 of {len(heard)} questions that the loss is made of."] if part else []
+    predicts = hasattr(algorithm.head, "predictor")  # MoCo v3, whose loss is 2τ · cross-entropy
+    facts = {"queue": float(queue), "times_temperature": float(predicts)}
+    settings = {"temperature": float(temperature)}
+    return _frame("contrast", arrays, settings, notes=more, facts=facts, part=part)
 
 
 def _supervised(heard: list[tuple], algorithm: nn.Module, B: int) -> LossFrame | None:
@@ -178,8 +176,10 @@ def _supervised(heard: list[tuple], algorithm: nn.Module, B: int) -> LossFrame |
     anchors = B if getattr(algorithm.loss_fn, "contrast_mode", "all") == "one" else B * V
     arrays = {"similarity": similarity[:anchors], "positive": positive[:anchors].to(torch.uint8)}
     arrays |= {"rows": rows[:anchors], "columns": rows}
-    settings = {"temperature": float(algorithm.loss_fn.temperature)}
-    return _frame("contrast", arrays, settings, facts={"queue": 0.0})
+    temperature = algorithm.loss_fn.temperature
+    scaled = getattr(algorithm.loss_fn, "base_temperature", temperature) != temperature
+    facts = {"queue": 0.0, "times_temperature": float(scaled)}  # τ/τ₀ stands before the loss
+    return _frame("contrast", arrays, {"temperature": float(temperature)}, facts=facts)
 
 
 def _correlation(heard: list[tuple], algorithm: nn.Module, B: int) -> LossFrame | None:
@@ -263,7 +263,7 @@ def _assignment(heard: list[tuple], algorithm: nn.Module, B: int) -> LossFrame |
         notes.append(
             "In training the queue takes part in the balancing; here it is the batch alone."
         )
-    return _frame("assignment", arrays, settings, notes=notes)
+    return _frame("assignment", arrays, settings, notes=notes, part=bool(notes))
 
 
 def _distillation(heard: list[tuple], algorithm: nn.Module, B: int) -> LossFrame | None:

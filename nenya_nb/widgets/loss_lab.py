@@ -6,6 +6,7 @@
 __all__ = ['fixed_batch', 'LossLab']
 
 # %% ../../nbs/widgets/60_loss_lab.ipynb #imports
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ import traitlets as t
 from torch import Tensor, nn
 
 from ..core import world_size
-from .base import Widget
+from .base import Widget, every_second
 from .loss_frames import make_frame
 from .loss_numbers import LossFrame, loss_numbers
 from .loss_pictures import draw_frame
@@ -58,11 +59,9 @@ def fixed_batch(
     classes = getattr(dataset, "targets", None)
     classes = None if classes is None else classes[rows]
     index = getattr(algorithm, "targets", "classes") == "index"
-    small = (
-        F.interpolate(images, scale_factor=min(1, 40 / max(images.shape[2:])), mode="area")
-        if max(images.shape[2:]) > 40
-        else images
-    )
+    side, small = max(images.shape[2:]), images
+    if side > 40:
+        small = F.interpolate(images, scale_factor=40 / side, mode="area")
     return {
         "views": list(views) if isinstance(views, list | tuple) else [views],
         "targets": rows if index else classes,
@@ -71,7 +70,7 @@ def fixed_batch(
         "pictures": to_pixels(small, span=None),
     }
 
-# %% ../../nbs/widgets/60_loss_lab.ipynb #LossLab
+# %% ../../nbs/widgets/60_loss_lab.ipynb #finite
 _MOST = 1_000_000  # numbers sent for one epoch
 _SETTINGS = {  # of each kind: the traits that matter
     "contrast": ("temperature",),
@@ -84,6 +83,11 @@ _SETTINGS = {  # of each kind: the traits that matter
 }
 
 
+def _finite(value: float) -> float | None:
+    "The number, or None if JSON has none for it."
+    return value if math.isfinite(value) else None
+
+
 class LossLab(Widget):
     """What the loss of an algorithm sees of one batch, with its settings as sliders: `LossLab(algorithm, dataset)`.
 
@@ -92,6 +96,9 @@ class LossLab(Widget):
 
     script: ClassVar[str] = "loss_lab"
     page_height: ClassVar[int] = 820
+    budget: ClassVar[int] = (
+        24_000_000  # bytes of all frames; above that, every second one is dropped
+    )
     data = t.Dict().tag(sync=True)  # the frame shown: kind, settings, loss, arrays
     frames = t.List().tag(sync=True)  # of a page: all of them
     times = t.List().tag(sync=True)  # epoch of each frame
@@ -138,6 +145,7 @@ class LossLab(Widget):
         self._count, self._every, self._train, self._seed = count, every, train, seed
         self._batch: dict[str, Any] | None = None
         self._kept: list[LossFrame] = []
+        self._kind = ""  # of the loss that the sliders are for
         self._asked = set(traits)
         super().__init__(**traits)
         if algorithm is not None:
@@ -155,7 +163,7 @@ class LossLab(Widget):
     def _not_negative(self, proposal):
         if not proposal.value >= 0:
             raise t.TraitError(f"{proposal.trait.name} is {proposal.value}; expected 0 or more.")
-        if proposal.trait.name == "lambda_" and self._kept and self._kept[0].kind == "gaussian":
+        if proposal.trait.name == "lambda_" and self._kind == "gaussian":
             if proposal.value > 1:
                 raise t.TraitError(f"lambda_ is {proposal.value}; expected 0 to 1, a share.")
         return proposal.value
@@ -181,22 +189,42 @@ class LossLab(Widget):
             fewer = max(2, int(len(views[0]) * _MOST / numbers))
             self._cut(fewer)
             return self.look(algorithm, epoch)
-        self._kept.append(frame)
-        if len(self._kept) == 1:
+        if len(views[0]) < self._wanted:
+            frame.notes.append(
+                f"Looked at {len(views[0])} of {self._wanted} images: of more, the loss sees too much to send."
+            )
+        at = (self.times[-1] + 1 if self.times else 0) if epoch is None else epoch
+        self._keep(frame, at)
+        return frame
+
+    def _keep(self, frame: LossFrame, at: float) -> None:
+        "One more frame; who looks at the newest goes on to do so, others stay where they are."
+        kept, times, shown = [*self._kept, frame], [*self.times, at], self.frame
+        newest = shown >= len(kept) - 2
+        size = sum(array.nbytes for one in kept for array in one.arrays.values())
+        if size > self.budget and len(kept) > 2:
+            kept, times = ([part[i] for i in every_second(len(part))] for part in (kept, times))
+            shown //= 2
+        shown = len(kept) - 1 if newest else shown
+        with self.hold_sync():
+            self._kept, self.times = kept, times
+            if shown != self.frame:
+                self.frame = shown
+            elif newest:
+                self._show(shown)
+
+    def _show(self, i: int) -> None:
+        "Sends a frame. When another kind of loss is shown than before, the sliders start at its own settings."
+        self.data, frame = self._pack(i), self._kept[i]
+        if frame.kind != self._kind:
+            self._kind = frame.kind
             for name, value in frame.settings.items():
                 if name not in self._asked:
                     setattr(self, name, int(value) if name == "iterations" else value)
-        at = (self.times[-1] + 1 if self.times else 0) if epoch is None else epoch
-        follow = self.frame >= len(self._kept) - 2
-        with self.hold_sync():
-            self.times = [*self.times, at]
-            if follow:
-                self.frame = len(self._kept) - 1
-                self.data = self._pack(frame)
-        return frame
 
     def _prepare(self, algorithm: nn.Module) -> None:
         self._batch = fixed_batch(self._source, algorithm, self._count, self._seed)
+        self._wanted = len(self._batch["views"][0])
         pictures, classes = self._batch["pictures"], self._batch["classes"]
         self.pictures = {} if pictures is None else pack_array(pictures)
         self.classes = [] if classes is None else [int(c) for c in classes]
@@ -204,40 +232,36 @@ class LossLab(Widget):
 
     def _cut(self, count: int) -> None:
         "A smaller batch, when the loss sees too much to send."
-        kept = {
-            k: None if v is None or k == "names" else v[:count]
-            for k, v in self._batch.items()
-            if k != "views"
-        }
-        self._batch = kept | {
-            "names": self._batch["names"],
-            "views": [v[:count] for v in self._batch["views"]],
-        }
-        self.pictures = {} if kept["pictures"] is None else pack_array(kept["pictures"])
+        for name in ("targets", "classes", "pictures"):
+            if self._batch[name] is not None:
+                self._batch[name] = self._batch[name][:count]
+        self._batch["views"] = [view[:count] for view in self._batch["views"]]
+        pictures = self._batch["pictures"]
+        self.pictures = {} if pictures is None else pack_array(pictures)
         self.classes = self.classes[:count]
 
-    @staticmethod
-    def _pack(frame: LossFrame) -> dict[str, Any]:
+    def _pack(self, i: int) -> dict[str, Any]:
+        frame = self._kept[i]
         arrays = {name: pack_array(value) for name, value in frame.arrays.items()}
         plain = {
             k: getattr(frame, k)
             for k in ("kind", "name", "settings", "loss", "scale", "facts", "notes")
         }
-        return plain | {"arrays": arrays}
+        plain["loss"] = _finite(frame.loss)
+        plain["facts"] = {name: _finite(value) for name, value in frame.facts.items()}
+        return plain | {"arrays": arrays, "epoch": self.times[i]}
 
     @t.observe("frame")
     def _show_frame(self, change) -> None:
         if change.new < len(self._kept):
-            self.data = self._pack(self._kept[change.new])
+            self._show(change.new)
 
     @property
     def settings(self) -> dict[str, float]:
         "The values of the sliders that this kind of loss has."
-        return (
-            {name: getattr(self, name) for name in _SETTINGS[self._kept[0].kind]}
-            if self._kept
-            else {}
-        )
+        if not self._kept:
+            return {}
+        return {name: getattr(self, name) for name in _SETTINGS[self._kept[self.frame].kind]}
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -261,14 +285,15 @@ class LossLab(Widget):
             )
             if not kept:
                 self._source, self._batch = run.loader if self._follows else self._source, None
+                self._kind = ""
             self.look(run.algorithm, run.clock.epoch)
         self._appear()
 
     def on_epoch_end(self, run: Any) -> None:
-        "Looks again, every so many epochs."
-        epoch = run.clock.step / max(run.clock.steps_per_epoch, 1)
-        if world_size() == 1 and round(epoch) % self._every == 0:
-            self.look(run.algorithm, round(epoch))
+        "Called by `fit`: looks again after every `every`-th epoch and after the last."
+        epoch = run.clock.epoch
+        if world_size() == 1 and (epoch % self._every == 0 or epoch == run.clock.epochs):
+            self.look(run.algorithm, epoch)
 
     def on_end(self, run: Any) -> None:
         "Shows the picture where widgets are not live."
@@ -277,7 +302,7 @@ class LossLab(Widget):
     def page_state(self) -> dict[str, Any]:
         "All frames: a page has nobody to ask for another one."
         return super().page_state() | {
-            "frames": [self._pack(frame) for frame in self._kept],
+            "frames": [self._pack(i) for i in range(len(self._kept))],
             "data": {},
         }
 

@@ -6,12 +6,15 @@
 __all__ = ['LossFrame', 'loss_numbers', 'sinkhorn_codes', 'pull_together', 'shadow_parts']
 
 # %% ../../nbs/widgets/57_loss_numbers.ipynb #imports
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..core import unknown_name
 
 # %% ../../nbs/widgets/57_loss_numbers.ipynb #LossFrame
 @dataclass
@@ -22,10 +25,11 @@ class LossFrame:
     name: str  # class of the algorithm
     arrays: dict[str, Tensor]  # on the CPU, float32 or whole numbers
     settings: dict[str, float]  # the algorithm's own: temperature, lambda_, epsilon …
-    loss: float  # as the algorithm computed it
+    loss: float  # as the algorithm computed it; of a part, what the formula gives
     scale: float = 1.0  # its loss is so many times what the formula gives
     facts: dict[str, float] = field(default_factory=dict)  # sums over more than the arrays show
     notes: list[str] = field(default_factory=list)  # what is not shown
+    part: bool = False  # the algorithm's loss is made of more than this
 
 # %% ../../nbs/widgets/57_loss_numbers.ipynb #loss_numbers
 def loss_numbers(
@@ -35,8 +39,15 @@ def loss_numbers(
     """The loss of a frame (without its `scale`) and what explains it, with some settings changed.
 
     Raises TypeError for a setting that this kind of loss does not have."""
+    count = _COUNT[frame.kind]
+    known = list(inspect.signature(count).parameters)[2:]
+    for name in settings:
+        if name not in known:
+            raise TypeError(
+                str(unknown_name(f"setting of a loss of kind {frame.kind}", name, known))
+            )
     arrays = {k: v.double() if v.is_floating_point() else v for k, v in frame.arrays.items()}
-    found = _COUNT[frame.kind](arrays, frame.facts, **(frame.settings | settings))
+    found = count(arrays, frame.facts, **(frame.settings | settings))
     return {name: float(value) for name, value in found.items()}
 
 
@@ -53,7 +64,8 @@ def _contrast(a: dict[str, Tensor], facts: dict, temperature: float) -> dict[str
     share = push.gather(1, hard).mul(first).sum(1) / push.sum(1).clamp(min=1e-300)
     found = positive.gather(1, s.argmax(1, keepdim=True)).double().mean()
     mean = {"right": s[positive & there].mean(), "wrong": s[wrong].mean()}
-    return {"loss": -right.mean(), "hardest": share.mean(), "accuracy": found, **mean}
+    loss = -right.mean() * (temperature if facts.get("times_temperature") else 1)
+    return {"loss": loss, "hardest": share.mean(), "accuracy": found, **mean}
 
 
 def _correlation(a: dict[str, Tensor], facts: dict, lambda_: float) -> dict[str, Any]:

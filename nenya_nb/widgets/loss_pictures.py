@@ -103,8 +103,10 @@ def shadow_density(
     bins: int = 40,  # from −4 to 4; what is beyond is in the first or the last
 ) -> Tensor:
     "How dense the shadows of all views are on each line: (n, bins)."
-    place = ((shadows.flatten(0, 1).T + 4) / 8 * bins).floor().clamp(0, bins - 1).long()  # (n, V·B)
-    count = torch.zeros(len(place), bins).scatter_add_(1, place, torch.ones(place.shape))
+    shadows = shadows.flatten(0, 1).T  # (n, V·B)
+    there = ~shadows.isnan()  # all, unless the network diverged
+    place = ((shadows.where(there, 0) + 4) / 8 * bins).floor().clamp(0, bins - 1).long()
+    count = torch.zeros(len(place), bins).scatter_add_(1, place, there.float())
     return count / place.shape[1] * bins / 8
 
 # %% ../../nbs/widgets/59_loss_pictures.ipynb #draw_frame

@@ -15,19 +15,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core import own_dice
 from ..introspect.levels import short_name
 
 # %% ../../nbs/widgets/83_masked.ipynb #left_alone
 @contextmanager
 def left_alone(
     module: nn.Module,
+    seed: int | None = None,  # of the random numbers; None: they go on
+    /,
     **settings: Any,  # dotted attributes of the module that are changed meanwhile, "backbone.mask_ratio"
 ) -> Iterator[None]:
     "Evaluation mode without gradients; afterwards modes, buffers, settings and random numbers are as they were."
     modes = {part: part.training for part in module.modules()}
     buffers = {name: value.clone() for name, value in module.named_buffers()}
     last, before = getattr(module, "_last", None), {}
-    devices = {p.device for p in module.parameters() if p.is_cuda}
+    devices = {p.device for p in module.parameters()}
     try:
         for name, value in settings.items():
             *path, end = name.split(".")
@@ -35,7 +38,7 @@ def left_alone(
             before[owner, end] = getattr(owner, end)
             setattr(owner, end, value)
         module.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices):
+        with torch.no_grad(), own_dice(*devices, seed=seed):
             yield
     finally:
         for (owner, end), value in before.items():
@@ -95,8 +98,7 @@ def masked_pass(
         count = settings["num_masked"] = min(patches - 1, max(1, round(ratio * patches)))
     elif not given and ratio is not None:
         settings["backbone.mask_ratio"] = ratio
-    with left_alone(algorithm, **settings):
-        torch.manual_seed(seed)
+    with left_alone(algorithm, seed, **settings):
         views = [images]
         if given:
             square = (

@@ -29,7 +29,7 @@ def pack_array(
     if array.dtype.kind not in "buif":
         raise TypeError(f"pack_array: {array.dtype} cannot be sent; expected numbers or bools.")
     kind = "float32" if array.dtype.kind == "f" else _KINDS.get(str(array.dtype), "int32")
-    if kind == "int32" and array.size and max(array.max(), -array.min()) >= 2**31:
+    if kind == "int32" and array.size and max(int(array.max()), -int(array.min())) >= 2**31:
         raise ValueError(
             f"pack_array: whole numbers from {array.min()} to {array.max()} do not fit into 32 bits; send floats."
         )
@@ -44,7 +44,7 @@ def unpack_array(
     data = np.frombuffer(packed["data"], np.dtype(packed["dtype"]).newbyteorder("<"))
     return torch.from_numpy(data.astype(packed["dtype"]).reshape(packed["shape"]))
 
-# %% ../../nbs/widgets/05_pixels.ipynb #to_pixels
+# %% ../../nbs/widgets/05_pixels.ipynb #check_images
 def check_images(
     who: str,  # the widget, for the message
     images: Any,

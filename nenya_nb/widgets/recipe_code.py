@@ -6,6 +6,7 @@
 __all__ = ['arguments', 'is_pair', 'is_transform', 'children', 'recipe_code']
 
 # %% ../../nbs/widgets/46_recipe_code.ipynb #imports
+import ast
 import inspect
 import math
 import sys
@@ -96,47 +97,85 @@ def recipe_code(
     recipe: Callable,  # a transform, or a tree of them
     named: dict[str, Any] | None = None,  # name → value: "dataset.mean" stands for these numbers
 ) -> str:
-    "Python that makes exactly this recipe, as `views`. What cannot be written is left as a comment."
-    used: dict[str, set[str]] = {}
-    lines = []
+    "Python that makes exactly this recipe, as `views`. What cannot be written is called yours1, yours2 …, and a comment says what it is."
+    writer, lines, called = _Writer(named or {}), [], {}
     views = children(vars(recipe)).get("transforms", []) if hasattr(recipe, "__len__") else []
-    texts = [_expression(view, used, {}, named or {}) for view in views]
-    names, called = {}, {}
+    texts = [writer.expression(view) for view in views]
     for i, (view, text) in enumerate(zip(views, texts, strict=True)):
         if text not in called:
             called[text] = "view" if len(set(texts)) == 1 else f"view{i + 1}"
             lines.append(f"{called[text]} = {text}")
-        names[id(view)] = called[text]
-    lines.append(f"views = {_expression(recipe, used, names, named or {})}")
-    imports = [_import(module, sorted(group)) for module, group in sorted(used.items())]
-    return "\n".join([*imports, "", *lines])
+        writer.names[id(view)] = called[text]
+    lines.append(f"views = {writer.expression(recipe)}")
+    imports = [_import(module, sorted(group)) for module, group in sorted(writer.used.items())]
+    yours = [f"# yours{i} = {_short(value)}" for i, value in enumerate(writer.yours, start=1)]
+    return "\n".join([*imports, "", *yours, *lines])
 
 
-def _expression(
-    value: Any, used: dict, names: dict[int, str], named: dict, indent: str = ""
-) -> str:
-    "One argument or transform as Python."
-    if id(value) in names:
-        return names[id(value)]
-    for name, known in named.items():
-        if _same(value, known):
-            return name
-    if isinstance(value, list | tuple) and value and all(map(callable, value)):
-        return _list(value, used, names, named, indent)
-    settings = arguments(value) if is_transform(value) else None
-    if settings is None:
-        return (
-            repr(value) if not callable(value) else f"...  # yours: {repr(value).splitlines()[0]}"
-        )
-    used.setdefault(_home(type(value)), set()).add(type(value).__name__)
-    parts = []
-    for place, (name, parameter) in enumerate(inspect.signature(type(value)).parameters.items()):
-        if name not in settings or _is_default(value, settings, name, parameter):
-            continue
-        text = _expression(settings[name], used, names, named, indent)
-        bare = len(parts) == place and (place == 0 or parameter.default is parameter.empty)
-        parts.append(text if bare else f"{name}={text}")
-    return f"{type(value).__name__}({', '.join(parts)})"
+class _Writer:
+    "Writes values as Python, and keeps what that takes."
+
+    def __init__(self, named: dict[str, Any]):
+        self.named = named  # name → value
+        self.names: dict[int, str] = {}  # of what was written before: identity → name
+        self.used: dict[str, set[str]] = {}  # module → what is imported from it
+        self.yours: list[Any] = []  # what cannot be written
+
+    def expression(self, value: Any, indent: str = "") -> str:
+        "One argument or transform."
+        if id(value) in self.names:
+            return self.names[id(value)]
+        for name, known in self.named.items():
+            if _same(value, known):
+                return name
+        if isinstance(value, list | tuple) and value and all(map(callable, value)):
+            return self.several(value, indent)
+        settings = arguments(value) if is_transform(value) else None
+        if settings is None:
+            return repr(value) if _is_literal(value) else self.name_of(value)
+        self.used.setdefault(_home(type(value)), set()).add(type(value).__name__)
+        parts, parameters = [], inspect.signature(type(value)).parameters
+        for place, (name, parameter) in enumerate(parameters.items()):
+            if name not in settings or _is_default(value, settings, name, parameter):
+                continue
+            text = self.expression(settings[name], indent)
+            bare = len(parts) == place and (place == 0 or parameter.default is parameter.empty)
+            parts.append(text if bare else f"{name}={text}")
+        return f"{type(value).__name__}({', '.join(parts)})"
+
+    def several(self, items: list, indent: str) -> str:
+        "[view1, view2] + [view3] * 6, or one transform a line."
+        if all(id(item) in self.names for item in items):
+            names = [self.names[id(item)] for item in items]
+            runs = [(name, len(list(run))) for name, run in groupby(names)]
+            text = " + ".join(
+                f"[{name}]" + (f" * {times}" if times > 1 else "") for name, times in runs
+            )
+            return text.replace("] + [", ", ") if all(times == 1 for _, times in runs) else text
+        inner = indent + "    "
+        lines = "".join(f"\n{inner}{self.expression(item, inner)}," for item in items)
+        return f"[{lines}\n{indent}]"
+
+    def name_of(self, value: Any) -> str:
+        "What the reader has to supply."
+        if not any(value is other for other in self.yours):
+            self.yours.append(value)
+        number = next(i for i, other in enumerate(self.yours, start=1) if other is value)
+        return f"yours{number}"
+
+
+def _is_literal(value: Any) -> bool:
+    "Is its text Python for it? Not that of tensors, functions, types and members of an enum."
+    try:
+        ast.literal_eval(repr(value))
+        return True
+    except Exception:  # the text may be anything
+        return False
+
+
+def _short(value: Any) -> str:
+    "The first line of its text."
+    return (repr(value).splitlines() or [""])[0]
 
 
 def _import(module: str, names: list[str]) -> str:
@@ -152,19 +191,6 @@ def _is_default(
     if parameter.default is parameter.empty or children({name: settings[name]}):
         return False
     return _gives(transform, {k: v for k, v in settings.items() if k != name}, name)
-
-
-def _list(items: list, used: dict, names: dict[int, str], named: dict, indent: str) -> str:
-    "[view1, view2] + [view3] * 6, or one transform a line."
-    if all(id(item) in names for item in items):
-        runs = [(name, len(list(run))) for name, run in groupby(names[id(item)] for item in items)]
-        text = " + ".join(
-            f"[{name}]" + (f" * {times}" if times > 1 else "") for name, times in runs
-        )
-        return text.replace("] + [", ", ") if all(times == 1 for _, times in runs) else text
-    inner = indent + "    "
-    lines = "".join(f"\n{inner}{_expression(x, used, names, named, inner)}," for x in items)
-    return f"[{lines}\n{indent}]"
 
 
 def _home(cls: type) -> str:

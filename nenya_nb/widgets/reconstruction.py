@@ -14,15 +14,9 @@ import traitlets as t
 from torch import Tensor, nn
 
 from ..introspect.levels import short_name
-from .base import Widget
+from .base import Widget, every_second
 from .masked import describe_target, fill_in, masked_pass
-from nenya_nb.widgets.pixels import (
-    check_images,
-    pack_array,
-    to_pixels,
-    unpack_array,
-    value_range,
-)
+from .pixels import check_images, pack_array, to_pixels, unpack_array, value_range
 
 # %% ../../nbs/widgets/85_reconstruction.ipynb #ReconstructionViewer
 class ReconstructionViewer(Widget):
@@ -72,6 +66,9 @@ class ReconstructionViewer(Widget):
         **traits: Any,  # image, patch, wipe, beside
     ):
         check_images("ReconstructionViewer", images, 16)
+        self._check_settings(traits)
+        if every < 1:
+            raise ValueError(f"ReconstructionViewer: {every=}; expected 1 epoch or more.")
         self.algorithm, self._images, self._mask, self.every = algorithm, images, mask, every
         self._mean, self._std, self._ratio = mean, std, ratio
         self._history, self._ready = [], False
@@ -90,10 +87,6 @@ class ReconstructionViewer(Widget):
             self.add_frame("now")
         self._ready = True
         for name, value in traits.items():
-            if name not in ("image", "patch", "wipe", "beside"):
-                raise TypeError(
-                    f"ReconstructionViewer: unknown setting {name!r}; see help(ReconstructionViewer)"
-                )
             setattr(self, name, value)
 
     def _plain(self, images: Tensor) -> Tensor:
@@ -153,15 +146,17 @@ class ReconstructionViewer(Widget):
             rows[2] = rows[2] if borrowed else torch.full_like(rows[2], torch.nan)
             self.images, self.mask = pack_array(to_pixels(truth, span=span)), pack_array(mask)
             self.baselines = pack_array(torch.stack(rows, 1))
+        newest, frame = self.frame >= len(self.times) - 1, self.frame
         self._history.append(new)
         cost = sum(frame["pixels"].numel() for frame in self._history if "pixels" in frame)
         if cost > self.budget and len(self._history) > 2:
-            self._history = [*self._history[:-1:2], self._history[-1]]
-        self._update(found, float(mask.float().mean()))
+            self._history = [self._history[i] for i in every_second(len(self._history))]
+            frame //= 2
+        last = len(self._history) - 1  # who looked at the newest frame goes on to do so
+        self._update(found, float(mask.float().mean()), last if newest else min(frame, last))
 
-    def _update(self, found: dict[str, Tensor], share: float) -> None:
-        "Brings the traits up to date; who looked at the newest frame goes on to do so."
-        newest = self.frame >= len(self.times) - 1
+    def _update(self, found: dict[str, Tensor], share: float, frame: int) -> None:
+        "Brings the traits up to date."
         self.about = {
             "algorithm": short_name(type(self.algorithm).__name__),
             "notes": describe_target(self.algorithm, found),
@@ -174,7 +169,7 @@ class ReconstructionViewer(Widget):
             parts = [frame[key] for frame in self._history if key in frame]
             setattr(self, trait, pack_array(torch.stack(parts)) if parts else {})
         self.times = [frame["name"] for frame in self._history]
-        self.frame = len(self.times) - 1 if newest else min(self.frame, len(self.times) - 1)
+        self.frame = frame
         ready, self._ready = self._ready, False
         self.ratio = min(0.98, max(0.02, share)) if self._ratio is None else self._ratio
         self._ready = ready

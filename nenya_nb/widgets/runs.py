@@ -92,9 +92,11 @@ _numbers = itertools.count(1)  # of recordings made
 
 # %% ../../nbs/widgets/15_runs.ipynb #Recording
 class Recording:
-    """A run that is over: name, columns, events and lengths, with the small interface that widgets ask of a history."""
+    """A run that is over: name, columns, events and lengths, with the small interface that widgets ask of a history.
 
-    state, error, run_id = "recorded", None, ""
+    Raises ValueError when a metric has not as many values as steps."""
+
+    state, error = "recorded", None
 
     def __init__(
         self,
@@ -113,6 +115,12 @@ class Recording:
             name: (np.asarray(steps, dtype=float), np.asarray(values, dtype=float))
             for name, (steps, values) in columns.items()
         }
+        for metric, (steps, values) in self._columns.items():
+            if steps.ndim != 1 or steps.shape != values.shape:
+                raise ValueError(
+                    f"Recording {self.name!r}: {metric!r} has steps of shape {steps.shape} and values of shape "
+                    f"{values.shape}; expected (N,) for both."
+                )
 
     def columns(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         "metric → (steps, values)."
@@ -126,12 +134,21 @@ class Recording:
         steps = max((steps[-1] for steps, _ in self._columns.values() if len(steps)), default=0)
         return f"Recording({self.name!r}, {len(self._columns)} metrics, {steps:.0f} steps)"
 
-# %% ../../nbs/widgets/15_runs.ipynb #read_run
+# %% ../../nbs/widgets/15_runs.ipynb #two_numbers
+def _two_numbers(step: str, value: str) -> tuple[float, float] | None:
+    "None for words: notes of somebody, or a value that is missing."
+    try:
+        return float(step), float(value)
+    except ValueError:
+        return None
+
+
 def read_run(
     path: str | Path,  # a CSV file with a column `step` first, as `History.to_csv` writes it
     name: str | None = None,  # None: the file's, or for a `history.csv` its folder's
 ) -> Recording:
-    """A run from a CSV file, with the lengths from the `config.json` beside a `history.csv`.
+    """A run from a CSV file, with the lengths from the `config.json` beside a `history.csv`. Cells of a metric that are no
+    numbers, such as "N/A", are left out.
 
     Raises FileNotFoundError, and ValueError when this is not such a table."""
     path = Path(path)
@@ -140,7 +157,7 @@ def read_run(
             f"There is no run at {path}; expected a CSV file, as `history.to_csv(path)` or "
             f"`fit(..., checkpoint_dir=...)` writes it."
         )
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:  # Excel's mark or none
         head, *lines = list(csv.reader(file)) or [[]]
     if head[:1] != ["step"]:
         raise ValueError(
@@ -150,18 +167,13 @@ def read_run(
     columns, events = {}, []
     for i, metric in enumerate(head[1:], start=1):
         cells = [(line[0], line[i]) for line in lines if len(line) > i and line[i]]
-        try:
-            numbers = np.array(cells, dtype=float).reshape(-1, 2)
-        except ValueError:  # words: the events, or notes of somebody else
+        if metric == "event":
             parts = [(step, *text.partition(": ")) for step, text in cells]
-            if metric == "event":
-                events = [
-                    {"step": float(s), "kind": k.rstrip(":"), "text": t} for s, k, _, t in parts
-                ]
-        else:
-            order = np.argsort(numbers[:, 0], kind="stable")
-            if len(order):
-                columns[metric] = numbers[order, 0], numbers[order, 1]
+            events = [{"step": float(s), "kind": k.rstrip(":"), "text": t} for s, k, _, t in parts]
+        elif numbers := [pair for cell in cells if (pair := _two_numbers(*cell))]:
+            steps, values = np.array(numbers).T
+            order = np.argsort(steps, kind="stable")
+            columns[metric] = steps[order], values[order]
     plain, facts = path.name == "history.csv", {}
     if plain and path.with_name("config.json").is_file():
         facts = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core import own_dice
 from .recipe_code import children, is_transform
 
 # %% ../../nbs/widgets/49_same_luck.ipynb #affine
@@ -164,8 +165,7 @@ class _Watched:
             made = self._of(images, torch.Generator(images.device).manual_seed(seed % 2**62))
             vars(self._of).pop("sample", None)
         else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed % 2**62)
+            with own_dice(images.device, seed=seed % 2**62):
                 made = self._of(images)
         results = list(made) if isinstance(made, list | tuple) else [made]
         before = self._seen.get(id(images), Seen(images))

@@ -24,8 +24,8 @@ from .base import Widget
 from .pixels import check_images, pack_array, to_pixels
 from .stage_data import draw_maps, draw_stages, pack_field, pack_maps, pack_sizes
 
-# %% ../../nbs/widgets/40_stages.ipynb #StageExplorer
-def _shown(path: str) -> str:
+# %% ../../nbs/widgets/40_stages.ipynb #page_name
+def _page_name(path: str) -> str:
     "A stage's name on the page: its path, which is cut if nobody could read it."
     return short_name(path, 200)
 
@@ -38,7 +38,8 @@ class StageExplorer(Widget):
     clicked and may be set. The network is only read, also while it trains; `update()` looks again. As a callback
     of `fit` the widget appears at the start and looks again after every `every`-th epoch and after the last.
 
-    Raises ValueError if the network cannot take the images, KeyError for a stage that it does not have."""
+    Raises ValueError if the network cannot take the images, KeyError for `names` and traitlets.TraitError for a `selected`
+    that it does not have."""
 
     script: ClassVar[str] = "stages"
     page_height: ClassVar[int] = 980
@@ -79,10 +80,17 @@ class StageExplorer(Widget):
         shape = list(images.shape if images is not None else input_shape)
         if len(shape) != 4:
             raise ValueError(f"StageExplorer: expected the shape (B, C, H, W), got {shape}.")
+        if input_shape is not None and list(input_shape[1:]) != shape[1:]:
+            raise ValueError(
+                f"StageExplorer: input_shape is {list(input_shape)}, but the images are {shape}; leave it out, "
+                "and move the slider with size=…."
+            )
+        if every < 1:
+            raise ValueError(f"StageExplorer: {every=}; expected 1 epoch or more.")
         self.module, self.images, self.room, self.every = unwrap(module), images, room, every
         self.table = size_table(self.module, shape, names, sizes)
         fields = receptive_fields(self.module, shape, self.table.names)
-        self._paths = {_shown(path): path for path in self.table.names}  # names on the page
+        self._paths = {_page_name(path): path for path in self.table.names}  # names on the page
         self.table = replace(self.table, names=tuple(self._paths))
         self.fields = {name: fields[path] for name, path in self._paths.items()}
         self.stages, self._shape = {}, shape
@@ -93,14 +101,14 @@ class StageExplorer(Widget):
             "fields": [pack_field(self.fields[name]) for name in self.table.names],
         }
         start = {
-            "size": self._first_size(input_shape),
+            "size": min(self.table.sizes, key=lambda size: abs(size - shape[2])),
             "selected": self._first_stage(),
             "network": network,
         }
         if images is not None:
             start["pictures"] = pack_array(self._drawn(images, mean, std))
         chosen = start | traits
-        chosen["selected"] = _shown(chosen["selected"])
+        chosen["selected"] = _page_name(chosen["selected"])
         field = self.fields.get(chosen["selected"])
         middle = tuple(n // 2 for n in field.grid) if field else (0, 0)
         super().__init__(**{"position": middle} | chosen)
@@ -108,10 +116,6 @@ class StageExplorer(Widget):
         if images is not None and "channel" not in traits:
             self.channel = int(channel_statistics(self.stages[self.selected].maps).std.argmax())
         self.on_msg(self._asked)
-
-    def _first_size(self, shape: Sequence[int] | None) -> int:
-        wanted = int(shape[2]) if shape is not None else self._shape[2]
-        return min(self.table.sizes, key=lambda size: abs(size - wanted))
 
     def _first_stage(self) -> str:
         "One in the middle that has a map."
@@ -140,7 +144,7 @@ class StageExplorer(Widget):
 
     @t.validate("selected")
     def _known_stage(self, proposal):
-        name = _shown(proposal.value)
+        name = _page_name(proposal.value)
         if name not in self.fields:
             raise t.TraitError(str(unknown_name("stage", name, self.table.names)))
         return name
@@ -201,12 +205,14 @@ class StageExplorer(Widget):
         name: str | None = None,  # of a stage; None: the selected one
         position: tuple[int, int] | None = None,  # row, column of its map; None: the chosen one
     ) -> Tensor:
-        "How much each pixel moves one position: (H, W), mean over the images. Raises ValueError without images."
+        "How much each pixel moves one position: (H, W), mean over the images. Raises ValueError without images, or such a stage."
         if self.images is None:
             raise ValueError(
                 "an effective field is measured on images: StageExplorer(model, images=images)"
             )
-        name = self.selected if name is None else _shown(name)
+        name = self.selected if name is None else _page_name(name)
+        if name not in self.fields:
+            raise unknown_name("stage", name, self.table.names)
         position = self.position if position is None and name == self.selected else position
         return self._effective({name: position})[name]
 
@@ -218,17 +224,27 @@ class StageExplorer(Widget):
         found = effective_fields(self.module, self.images, wanted, fields)
         return {name: found[paths[name]] for name in positions if paths[name] in found}
 
-    def _add_effective(self, measured: dict[tuple[str, int, int], Tensor]) -> None:
-        "More of what the page has; of those asked for one by one the last 24 stay."
-        packed = {}
-        for (name, row, column), slope in measured.items():
-            side, peak = max(slope.shape), float(slope.max())
-            if side > 112:
-                slope = F.interpolate(slope[None, None], scale_factor=112 / side, mode="area")[0, 0]
-            bytes_ = (slope * (255 / slope.max().clamp(min=1e-30))).round().byte()
-            packed[f"{name} {row} {column}"] = {"bytes": pack_array(bytes_), "peak": peak}
+    def _measure(self, positions: dict[str, tuple[int, int]]) -> None:
+        "More fields for the page, or why there are none; of those asked for one by one the last 24 stay."
+        keys = {name: f"{name} {row} {column}" for name, (row, column) in positions.items()}
+        try:
+            found = self._effective(positions)
+            packed = {keys[name]: self._pack_slope(slope) for name, slope in found.items()}
+        except Exception as error:  # somebody else's network; the page says it
+            packed = dict.fromkeys(
+                keys.values(), {"problem": f"It could not be measured: {error}"[:300]}
+            )
         recent = dict(list(self.effective.items())[-24:])
         self.effective = recent | packed if len(packed) == 1 else self.effective | packed
+
+    @staticmethod
+    def _pack_slope(slope: Tensor) -> dict[str, Any]:
+        slope = slope.nan_to_num(0, 0, 0)  # of a network that diverged
+        side, peak = max(slope.shape), float(slope.max())
+        if side > 112:
+            slope = F.interpolate(slope[None, None], scale_factor=112 / side, mode="area")[0, 0]
+        bytes_ = (slope * (255 / slope.max().clamp(min=1e-30))).round().byte()
+        return {"bytes": pack_array(bytes_), "peak": peak}
 
     def _asked(self, _widget, content: dict, _buffers) -> None:
         "The page wants a field measured or a map in full."
@@ -237,13 +253,7 @@ class StageExplorer(Widget):
             return
         if content.get("want") == "field":
             row, column = (int(n) for n in content["position"])
-            try:
-                self._add_effective(
-                    {(name, row, column): self.effective_field(name, (row, column))}
-                )
-            except Exception as error:  # somebody else's network; the page says it
-                said = {"problem": f"It could not be measured: {error}"[:300]}
-                self.effective = self.effective | {f"{name} {row} {column}": said}
+            self._measure({name: (row, column)})
         elif content.get("want") == "map":
             map_ = self.stages[name].maps[int(image), int(channel)]
             if max(map_.shape) > 256:
@@ -263,8 +273,7 @@ class StageExplorer(Widget):
                 n: at for n, at in middles.items() if f"{n} {at[0]} {at[1]}" not in self.effective
             }
             if wanted:
-                found = self._effective(wanted)
-                self._add_effective({(name, *wanted[name]): slope for name, slope in found.items()})
+                self._measure(wanted)
         return super().page_state()
 
     # --- stills

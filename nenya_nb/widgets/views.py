@@ -77,8 +77,10 @@ class ViewsPlayground(Widget):
         elif not self._known:
             draw_views(self._asked(recipe), self._images[:1])  # raises and says why
         names = getattr(self.dataset, "classes", None)
-        labels = [names[int(i)] for i in self.dataset.targets[index]] if names else []
+        targets = [int(i) for i in self.dataset.targets[index]] if names else []
+        labels = [names[i] if i >= 0 else "no label" for i in targets]
         self._serial, self._steps, self._packed = 0, Drawn(), {}
+        self._check_settings(traits)
         super().__init__(images=self._sources(), labels=labels, recipes=list(self._known))
         self.recipe = chosen
         for name, value in traits.items():
@@ -134,8 +136,11 @@ class ViewsPlayground(Widget):
     @t.observe("recipe")
     def _new_recipe(self, change) -> None:
         self._found = RecipeKnobs(self._known[change.new], tuple(self._images.shape))
+        same = self.knobs == self._found.values  # then traitlets tells nobody
         with self.hold_trait_notifications():
             self.knobs = self._found.values
+        if same:
+            self._redraw(change)
 
     @t.observe("knobs", "seed")
     def _redraw(self, change) -> None:
@@ -144,7 +149,7 @@ class ViewsPlayground(Widget):
         started = time.perf_counter()
         try:
             views = self.views
-        except (ValueError, RuntimeError, TypeError) as error:
+        except Exception as error:  # somebody's transform; the page says it
             self.problem = f"{type(error).__name__}: {error}"
             return
         self._serial += 1
@@ -205,10 +210,11 @@ class ViewsPlayground(Widget):
         "What a page without Python needs: the views for some positions of every knob, and for some draws."
         state, allowed = super().page_state(), self._found.allowed(self.knobs)
         seeds = [self.seed, *range(self.seed + 1, self.seed + 5)]
-        made = [draw_views(self.transform, self._images, seed) for seed in seeds]
+        works = not self.problem
+        made = [draw_views(self.transform, self._images, seed) for seed in seeds if works]
         knobs: dict[str, list] = {}
         steps = Drawn()
-        for key, knob in self._found.knobs.items():
+        for key, knob in self._found.knobs.items() if works else ():
             if knob.name in ("size", "interpolation", "padding"):
                 continue  # a page shows what matters most
             for value in positions(knob, self.knobs[key], allowed.get(key, [])):
@@ -216,7 +222,7 @@ class ViewsPlayground(Widget):
                     recipe = self._found.build(self.knobs | {key: value})
                     made.append(draw_views(recipe, self._images, self.seed, steps))
                     knobs.setdefault(key, []).append({"value": value, "set": len(made) - 1})
-                except (ValueError, RuntimeError, TypeError):
+                except Exception:
                     continue  # this position does not fit the others
         few = slice(0, min(4, len(self._images)))
         while (bank := self._tiles(made, few)).size > 2_500_000 and few.stop > 1:
@@ -231,12 +237,15 @@ class ViewsPlayground(Widget):
         return TileBank([[_pack_view(seen, self._span, rows) for seen in views] for views in made])
 
     def figure(self):
-        "Up to four images, their views beside them and the outlines of the views on them, as a matplotlib Figure."
-        return (
-            _draw_still(self._images, self.views, self.labels, self._span) if self.recipe else None
-        )
+        """Up to three images, their views beside them and the outlines of the views on them, as a matplotlib Figure; None
+        while there is a problem."""
+        if self.problem:
+            return None
+        return _draw_still(self._images, self.views, self.labels, self._span)
 
     def __repr__(self) -> str:
+        if self.problem:
+            return f"ViewsPlayground({self.recipe!r}, {len(self._images)} images; {self.problem})"
         shapes = " ".join(f"{'×'.join(map(str, view.tensor.shape[1:]))}" for view in self.views)
         changed = [f"{k}={v}" for k, v in self.knobs.items() if v != self._found.values[k]]
         return f"ViewsPlayground({self.recipe!r}, {len(self._images)} images → {shapes}{'; ' if changed else ''}{', '.join(changed)})"
