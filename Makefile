@@ -48,13 +48,15 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.lab: $(PROJECT_FILES) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[lab]'
+	@echo "Installing torch, JupyterLab and nenya_nb into $(VENV), once:"
+	$(BIN)/python -m pip install --editable '.[lab]'
 	$(BIN)/python tools/check_torch.py
 	@$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2>/dev/null
 	@touch $@
 
 $(VENV)/.dev: $(PROJECT_FILES) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[lab,dev]'
+	@echo "Installing torch, JupyterLab, nenya_nb and the tools of its tests into $(VENV), once:"
+	$(BIN)/python -m pip install --editable '.[lab,dev]'
 	$(BIN)/python tools/check_torch.py
 	@touch $@
 

@@ -76,6 +76,29 @@ def toy(spend):
     return Toy()
 
 
+# Frames of the page, and how often an attribute was set meanwhile.
+_FRAMES = """([node, attribute]) => { window.frames_ = []; window.on_ = true; window.set_ = 0; let last = performance.now();
+  const tick = now => { frames_.push(now - last); last = now; if (on_) requestAnimationFrame(tick); };
+  window.eye_ = new MutationObserver(list => { set_ += list.length; });
+  eye_.observe(document.querySelector(node), {attributeFilter: [attribute]});
+  requestAnimationFrame(tick); }"""
+
+
+def frames(tab, act, node: str, attribute: str) -> tuple[float, float]:
+    """(frames per second, worst frame in ms) while `act()` goes on.
+
+    A page that does nothing has the best frames. So a picture must have been drawn again and again: RuntimeError if
+    `attribute` of the element `node`, which each new picture sets, was set in fewer than a tenth of the frames."""
+    tab.evaluate(_FRAMES, [node, attribute])
+    act()
+    found, drawn = tab.evaluate(
+        "() => { on_ = false; eye_.disconnect(); return [frames_.slice(2), set_]; }"
+    )
+    if drawn < len(found) / 10:
+        raise RuntimeError(f"{node} was drawn {drawn} times in {len(found)} frames: nothing moved")
+    return 1000 * len(found) / sum(found), max(found)
+
+
 def p95(values: list[float]) -> float:
     return quantiles(values, n=20, method="inclusive")[-1] if len(values) > 1 else values[0]
 

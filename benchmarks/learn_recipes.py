@@ -1,4 +1,4 @@
-"""How each method is trained in `learn.py`: its parts, and the arguments of `fit`. Budgets are one to two minutes of one core.
+"""How each method is trained in `learn.py`: its parts, and the arguments of `fit`. Budgets are one to five minutes of one core.
 
 The encoder is `resnet_tiny` (0.3 million parameters) or, for masked images, a small ViT; heads are 128 to 64 numbers wide. With so few
 steps the optimizer matters more than the method: most learn with AdamW and a high rate, NPID and the pretext tasks with SGD."""

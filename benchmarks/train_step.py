@@ -182,7 +182,7 @@ def run_lightly(name: str, size: int, batch: int, seconds: float, precision: str
         persistent_workers=True,
         pin_memory=device.type == "cuda",
     )
-    side, watch = Side(METHODS[name].theirs(ours), len(loader), 10_000, device), None
+    side = Side(METHODS[name].theirs(ours), len(loader), 10_000, device)
     del ours
     kind = {"no": None, "bf16": torch.bfloat16}[precision]
     watch = Stopwatch(seconds, device)

@@ -11,8 +11,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from statistics import median
+
+import common
 
 HERE = Path(__file__).parent
 LIMITS = {
@@ -31,9 +34,6 @@ OPEN = """async id => {
   await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
   return [work, performance.now() - start];
 }"""
-FRAMES = """() => { window.frames_ = []; window.on_ = true; let last = performance.now();
-  const tick = now => { frames_.push(now - last); last = now; if (on_) requestAnimationFrame(tick); };
-  requestAnimationFrame(tick); }"""
 
 
 def synthetic(parts: int, shortcuts: bool = True) -> dict:
@@ -123,16 +123,17 @@ def pan(browser, path: Path) -> tuple[float, float]:
     tab.keyboard.press("f")
     tab.click(".nnb-fit")
     tab.wait_for_timeout(500)
-    tab.evaluate(FRAMES)
-    tab.mouse.move(300, 500)
-    tab.mouse.down()
-    for i in range(120):
-        tab.mouse.move(300 + 2 * (i % 60), 500 - 3 * (i % 60))
-    tab.mouse.up()
-    tab.evaluate("() => void (on_ = false)")
-    frames = tab.evaluate("() => frames_.slice(2)")
+
+    def drag():
+        tab.mouse.move(300, 500)
+        tab.mouse.down()
+        for i in range(120):
+            tab.mouse.move(300 + 2 * (i % 60), 500 - 3 * (i % 60))
+        tab.mouse.up()
+
+    found = common.frames(tab, drag, LAYER, "style")
     tab.context.close()
-    return 1000 * len(frames) / sum(frames), max(frames)
+    return found
 
 
 # The live curves with a model of our own in place of the notebook's: it sends rows as the kernel would.
@@ -212,13 +213,11 @@ def stream(browser, seconds: float = 4) -> tuple[float, float, float]:
     tab = curves_page(browser, METRICS, 100_000)
     tab.evaluate("() => { window.timer = setInterval(() => more(20), 100); }")
     tab.wait_for_timeout(500)
-    tab.evaluate(FRAMES)
-    tab.wait_for_timeout(1000 * seconds)
-    tab.evaluate("() => { on_ = false; clearInterval(timer); }")
-    frames = tab.evaluate("() => frames_.slice(2)")
+    wait = partial(tab.wait_for_timeout, 1000 * seconds)
+    fps, worst = common.frames(tab, wait, ".nnb-live", "data-frames")
     cost = float(tab.locator(".nnb-live").get_attribute("data-cost"))
     tab.context.close()
-    return 1000 * len(frames) / sum(frames), max(frames), cost
+    return fps, worst, cost
 
 
 def redraw(browser, metrics: list[str], points: int, beside: int, repeats: int):
@@ -275,8 +274,6 @@ def loading(browser, file: Path, selector: str) -> float | None:
 
 def side_by_side(folder: Path, browser, repeats: int) -> dict[str, dict]:
     """Of ResNet-50: seconds in Python (a process of its own, imports left out), bytes of the file, ms to load it."""
-    import common
-
     found = {}
     for name, needs in NEEDS.items():
         aside = common.set_aside(name, *needs) if needs else None
@@ -297,7 +294,6 @@ def side_by_side(folder: Path, browser, repeats: int) -> dict[str, dict]:
 
 
 def main() -> int:
-    import common
     import lab
     import torch
 

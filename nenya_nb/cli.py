@@ -47,10 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--algorithm", help="simclr, supcon, … (simclr)")
     train.add_argument("--data", help="a name, a folder or an .h5 file (the recipe's, else digits)")
     train.add_argument("--backbone", help="a name of `nenya_nb models` (resnet_tiny)")
-    train.add_argument("--config", type=Path, help="YAML or JSON of a recipe or an algorithm")
+    train.add_argument(
+        "--config", type=Path, help="a recipe's name, or the file of a recipe or algorithm"
+    )
     train.add_argument("--epochs", type=_positive, help="passes over the data (10)")
     train.add_argument("--batch-size", type=_positive, help="images per step (128)")
-    train.add_argument("--lr", type=_positive_float, help="adamw 0.002, sgd 0.05, lars 0.3")
+    train.add_argument("--lr", type=_positive_float, help="adamw 0.001, sgd 0.05, lars 0.3")
     train.add_argument("--optimizer", choices=["adamw", "sgd", "lars"], help="(adamw)")
     train.add_argument("--precision", choices=["no", "bf16", "fp16"], help="of matrix products")
     train.add_argument("--accumulate", type=_positive, help="parts of a step (1)")
@@ -67,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
 
     latents = commands.add_parser("latents", help="write a trained network's features to HDF5")
     latents.add_argument("--weights", type=Path, required=True, help="run folder, or .safetensors")
-    latents.add_argument("--config", type=Path, help="YAML or JSON of a recipe or an algorithm")
+    latents.add_argument(
+        "--config", type=Path, help="a recipe's name, or the file of a recipe or algorithm"
+    )
     latents.add_argument("--algorithm", help="without --config: as for train")
     latents.add_argument("--backbone", help="without --config: as for train")
     latents.add_argument("--data", help="name, folder or .h5 file (the recipe's, else digits)")
@@ -122,10 +126,12 @@ def _size(text: str) -> tuple[int, int]:
 def _lab(arguments: argparse.Namespace) -> int:
     "Serves the notebooks of this checkout, or the current folder, and opens the first lesson."
     if importlib.util.find_spec("jupyterlab") is None:
-        raise ValueError("JupyterLab is not installed; run: pip install 'nenya_nb[lab]'")
+        raise ValueError("JupyterLab is not installed; run: pip install jupyterlab")
     lessons = Path(__file__).resolve().parent.parent / "nbs"
-    here = lessons if (lessons / FIRST_NOTEBOOK).exists() else Path.cwd()
-    start = f"/lab/tree/{FIRST_NOTEBOOK.as_posix()}" if here == lessons else "/lab"
+    here, start = lessons, f"/lab/tree/{FIRST_NOTEBOOK.as_posix()}"
+    if not (lessons / FIRST_NOTEBOOK).exists():
+        here, start = Path.cwd(), "/lab"
+        print(f"The lessons lie in a checkout, not in the package; JupyterLab opens on {here}")
     command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={here}"]
     command += [f"--LabApp.default_url={start}", f"--port={arguments.port}"]
     command += ["--no-browser"] if arguments.no_browser or not _has_browser() else []
@@ -207,7 +213,7 @@ def _train(arguments: argparse.Namespace) -> int:
     settings |= dict(resume=arguments.resume, progress=True)
     history, out = (_train_recipe if recipe else _train_algorithm)(arguments, settings, recipe)
     _say(f"{history}\nWritten to {out}: history.csv, curves.png, checkpoints")
-    return 0
+    return 130 if history.state == "stopped" else 0
 
 
 def _train_algorithm(arguments: argparse.Namespace, settings: dict, _):
@@ -228,8 +234,6 @@ def _train_algorithm(arguments: argparse.Namespace, settings: dict, _):
         algorithm = kind(backbone, **_sizes(kind, lambda: train))
     callbacks = _knn_monitor(train, lambda: load_dataset(name, "test"))
     out = arguments.out or Path("runs") / f"{type(algorithm).__name__.lower()}-{train.name}"
-    if settings.get("optimizer", "adamw") == "adamw":
-        settings = {"lr": 2e-3} | settings
     return fit(algorithm, train, callbacks=callbacks, checkpoint_dir=out, **settings), out
 
 
@@ -270,7 +274,7 @@ def _knn_monitor(train, load_test, k: int = 20, **options) -> list:
         test = load_test()
     except (ValueError, FileNotFoundError) as error:
         return _say(f"Without k-NN accuracy, for want of test pictures: {error}") or []
-    if int(train.targets.min()) < 0:
+    if min(int(part.targets.min()) for part in (train, test)) < 0:
         return _say("Without k-NN accuracy: the pictures have no classes.") or []
     if k > len(train):
         _say(f"k-NN with k={len(train)} in place of {k}: there are no more pictures.")

@@ -1,5 +1,6 @@
 """The base class; SimCLR, SupCon and SupCE. What every algorithm promises is in `test_every_algorithm`."""
 
+import copy
 import math
 
 import pytest
@@ -24,6 +25,7 @@ from nenya_nb.models import (
     resnet18,
     resnet_tiny,
 )
+from nenya_nb.models.algorithms.base import input_dim
 
 torch.set_num_threads(1)
 B = 8
@@ -47,6 +49,20 @@ def test_base_refuses_a_neck_that_does_not_fit():
         SimCLR(resnet_tiny(), NonLinearNeck(2048, 2048, 128))
     with pytest.raises(ValueError, match="neck expects 64"):
         SimCLR(resnet_tiny(), nn.Sequential(nn.ReLU(), nn.Linear(64, 8)))
+
+
+def test_base_says_nothing_about_necks_that_change_the_width_first():
+    "Four cells of 128 features each go into the linear layer."
+    neck = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * 512, 32))
+    assert input_dim(neck) is None and input_dim(nn.Linear(3, 2)) == 3
+    assert input_dim(nn.Sequential(nn.Conv2d(128, 8, 1), nn.Flatten(), nn.Linear(8, 2))) is None
+
+    class Maps(SimCLR):
+        def embed(self, images):
+            return self.neck(self.backbone(images))
+
+    algorithm = Maps(resnet18(num_classes=0), neck)
+    assert algorithm([torch.randn(4, 3, 64, 64)] * 2, mode="loss")["loss"].isfinite()
 
 
 @pytest.mark.parametrize("algorithm", [SimCLR, SupCon, SupCE])
@@ -227,8 +243,23 @@ def test_targets_out_of_range_are_named(name, count, wrong):
 def test_supce_leaves_out_what_its_loss_ignores():
     algorithm, (views, targets) = build_algorithm("SupCE"), make_batch(build_algorithm("SupCE"))
     targets = targets.clone()
+    algorithm.eval()
+    answers = algorithm.predict(views)
+    targets = answers.clone()  # all right
     targets[0] = -100
-    assert algorithm(views, targets, mode="loss")["loss"].isfinite()
+    losses = algorithm(views[:1], targets, mode="loss")
+    assert losses["loss"].isfinite() and losses["accuracy"] == 1
+    targets[:] = -100
+    assert algorithm(views[:1], targets, mode="loss")["accuracy"] == 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_views_may_be_changed_for_one_algorithm_alone(name):
+    algorithm, other = build_algorithm(name), build_algorithm(name)
+    if isinstance(algorithm.views, dict):
+        before, of_the_class = copy.copy(other.views), copy.copy(type(algorithm).views)
+        algorithm.views |= {"size": 16}
+        assert other.views == before and type(algorithm).views == of_the_class
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -19,7 +19,8 @@ def seeded():
 
 
 def test_torchvision_vit_gives_the_weights_that_multihead_attention_reports():
-    torchvision = pytest.importorskip("torchvision")
+    import torchvision
+
     model = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32).eval()
     images, inputs = torch.randn(2, 3, 32, 32), []
     layer = model.encoder.layers[1].self_attention
@@ -45,7 +46,8 @@ def test_torchvision_vit_gives_the_weights_that_multihead_attention_reports():
     ],
 )
 def test_timm_fused_and_explicit_agree(name, size, prefix):
-    timm = pytest.importorskip("timm")
+    import timm
+
     images, found = torch.randn(1, 3, size, size), []
     depth = {} if "swin" in name else {"depth": 2}
     for fused in (True, False):
@@ -65,7 +67,8 @@ def test_timm_fused_and_explicit_agree(name, size, prefix):
 
 
 def test_channels_that_look_at_channels_have_no_place():
-    timm = pytest.importorskip("timm")
+    import timm
+
     maps = attention_maps(timm.create_model("xcit_nano_12_p16_224"), torch.randn(1, 3, 64, 64))
     assert maps[0].key_grid is None and maps[-1].key_grid == (4, 4)
 
@@ -86,7 +89,8 @@ THEIRS = {  # name: tokens before the first patch, settings
 
 def hugging_face(name: str, implementation: str, **settings):
     "A model of `transformers` with random weights, twice: as asked for, and eager, which can tell its attentions."
-    transformers = pytest.importorskip("transformers", minversion="5")
+    import transformers
+
     kind = getattr(transformers, f"{name}Model")
     models = []
     for chosen in (implementation, "eager"):
@@ -142,7 +146,8 @@ def test_hugging_face_swin_tells_the_same(size, implementation):
 
 
 def test_text_and_pictures_together_need_to_be_told_what_to_run():
-    transformers = pytest.importorskip("transformers", minversion="5")
+    import transformers
+
     vision = {**SMALL, "projection_dim": 8}
     text = {k: v for k, v in SMALL.items() if "size" not in k or "hidden" in k}
     config = transformers.CLIPConfig(vision_config=vision, text_config=text | {"vocab_size": 10})
@@ -159,7 +164,7 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch
 
 
 def test_kernels_that_hide_their_weights_are_named(monkeypatch):
-    transformers = pytest.importorskip("transformers", minversion="5")
+    import transformers
 
     def hidden(module, query, key, value, mask, **_):
         return attend(query, key, value).transpose(1, 2), None
@@ -171,7 +176,8 @@ def test_kernels_that_hide_their_weights_are_named(monkeypatch):
 
 
 def test_networks_without_attention_are_refused():
-    transformers = pytest.importorskip("transformers", minversion="5")
+    import transformers
+
     config = transformers.ResNetConfig(hidden_sizes=[8, 16], depths=[1, 1], embedding_size=8)
     with pytest.raises(ValueError, match="ResNetModel ran without attention"):
         attention_maps(transformers.ResNetModel(config), torch.randn(1, 3, 32, 32))

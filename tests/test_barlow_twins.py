@@ -15,7 +15,7 @@ from nenya_nb.models.algorithms.barlow_twins import (
 )
 from nenya_nb.models.backbones.resnet_variants import resnet_tiny
 from nenya_nb.models.config import build
-from nenya_nb.models.necks import NonLinearNeck
+from nenya_nb.models.necks import NonLinearNeck, mlp
 
 torch.set_num_threads(1)
 
@@ -184,8 +184,12 @@ def test_barlow_refuses():
         small()(two_views() + two_views()[:1], mode="loss")
     with pytest.raises(ValueError, match="set backbone.output_dim"):
         BarlowTwins(nn.Flatten())
-    with pytest.raises(ValueError, match="set neck.output_dim"):
-        BarlowTwins(Flat(), nn.Identity())
+    for neck, width in ((mlp(128, 32, 16), 16), (nn.Identity(), 128)):
+        assert BarlowTwins(resnet_tiny(), neck).head.input_dim == width
+    with pytest.raises(ValueError, match="set its output_dim"):
+        BarlowTwins(nn.Flatten(), nn.Identity())
+    with pytest.raises(TypeError, match="the neck must be a network, got 'mlp'"):
+        BarlowTwins(resnet_tiny(), "mlp")
     with pytest.raises(ValueError, match="must not be negative"):
         CrossCorrelationLoss(-1)
     with pytest.raises(ValueError, match="square matrix"):

@@ -341,8 +341,72 @@ def test_untrusted_configurations_name_networks_only(kind):
         build(nested, trusted=False)
 
 
+BASE = dict(type="BaseModel", backbone=dict(type="resnet_tiny"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BASE | dict(data_preprocessor=dict(type="os.mkdir", path="{folder}/made")),
+        BASE | dict(neck=dict(layers=[dict(type="os.mkdir", path="{folder}/made")])),
+        BASE | dict(init_cfg=dict(type="Pretrained", checkpoint="{folder}/yours.pth")),
+        BASE | dict(pretrained="{folder}/yours.pth"),
+        BASE | dict(data_preprocessor=dict(init_cfg=dict(checkpoint="{folder}/yours.pth"))),
+        BASE | dict(neck={"model": "{folder}/yours.yaml"}),
+        {"model": "{folder}/yours.yaml"},
+        dict(type="DINO", backbone={"model": "{folder}/yours.yaml"}),
+        dict(type="DINO", backbone=dict(backbone="resnet18", backbone_pretrained=True)),
+        dict(model=dict(backbone="resnet18", projection_output_dim=4, backbone_pretrained=True)),
+        dict(type="resnet18", pretrained="{folder}/yours.pth"),
+        dict(type="get_backbone", name="timm:resnet10t", checkpoint_path="{folder}/yours.pth"),
+        dict(type="DALLEEncoder", path="{folder}/yours.pth"),
+        BASE | dict(target_generator=dict(type="CLIPGenerator", path="{folder}/yours.pth")),
+    ],
+    ids=str,
+)
+def test_untrusted_configurations_run_nothing_and_read_no_file(
+    config, tmp_path, monkeypatch, no_weights
+):
+    (tmp_path / "yours.yaml").write_text(json.dumps(DINO_YAML))
+    torch.save(nb.resnet_tiny().state_dict(), tmp_path / "yours.pth")
+    config = json.loads(json.dumps(config).replace("{folder}", str(tmp_path)))
+    read = []
+    monkeypatch.setattr(torch, "load", lambda *_, **__: read.append("weights"))
+    monkeypatch.setattr(lesson.Path, "read_text", lambda *_, **__: read.append("text"))
+    with pytest.raises((KeyError, ValueError), match="Unknown type|stranger's"):
+        build(config, trusted=False)
+    assert not read and not (tmp_path / "made").exists()
+
+
+def test_trust_comes_back_after_a_strangers_configuration(tmp_path):
+    for config in (SIMCLR, dict(type="os.getcwd")):
+        try:
+            build(config, trusted=False)
+        except KeyError:
+            pass
+        assert build(dict(type="os.getcwd"))
+
+
 def test_untrusted_configurations_may_name_ours():
     assert isinstance(build(SIMCLR, trusted=False), nb.SimCLR)
+
+
+def test_keys_are_checked_before_the_parts_are_built(registered):
+    built = []
+    MODELS.register_module("Slow", lambda: built.append(1) or nn.Identity())
+    for mistake in (dict(nek=None), dict(init_cgf={})):
+        with pytest.raises(TypeError, match="Unknown setting of SimCLR"):
+            build(dict(type="SimCLR", backbone=dict(type="Slow")) | mistake)
+    with pytest.raises(TypeError, match="DeepCluster needs length"):
+        build(dict(type="DeepCluster", backbone=dict(type="Slow")))
+    assert not built
+
+
+@pytest.mark.parametrize("kind", ["SupConResNet", "SupCEResNet"])
+def test_encoders_begin_as_init_cfg_says(kind):
+    drawn = dict(type="Constant", val=3, layer="Conv2d")
+    model = build(dict(type=kind, name="resnet_tiny", feat_dim=8, init_cfg=drawn))
+    assert (model.encoder.conv1.weight == 3).all() and model.head[2].out_features == 8
 
 
 def test_what_is_missing_is_named():

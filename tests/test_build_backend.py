@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("setuptools")
 ROOT = Path(__file__).parents[1]
 
 
@@ -68,6 +67,11 @@ def test_a_new_or_removed_source_makes_bundles_stale(backend, tree):
     assert not backend.stale()
     (tree / "js/src/lib/dom.js").unlink()
     assert backend.stale()
+
+
+def test_files_that_no_bundle_is_made_from_do_not_matter(backend, tree):
+    (tree / "js/src/.one.js.swp").write_bytes(b"\xff")
+    assert backend.stale() == ""
 
 
 def test_times_and_line_ends_do_not_matter(backend, tree):

@@ -18,7 +18,7 @@ from nenya_nb.models.backbones.resnet_variants import resnet_tiny
 from nenya_nb.models.config import build
 from nenya_nb.models.heads import LatentPredictHead
 from nenya_nb.models.losses import CosineSimilarityLoss
-from nenya_nb.models.necks import NonLinearNeck
+from nenya_nb.models.necks import NonLinearNeck, mlp
 
 torch.set_num_threads(1)
 PAPER = dict(with_bias=True, with_last_bn=False, with_last_bias=True)
@@ -225,5 +225,7 @@ def test_byol_refuses():
             small(base_momentum=momentum)
     with pytest.raises(ValueError, match="set backbone.output_dim"):
         BYOL(nn.Flatten())
-    with pytest.raises(ValueError, match="set neck.output_dim"):
-        BYOL(Flat(), nn.Identity())
+    for neck, width in ((mlp(128, 32, 16), 16), (nn.Identity(), 128)):
+        assert BYOL(resnet_tiny(), neck).head.predictor.input_dim == width
+    with pytest.raises(ValueError, match="set its output_dim"):
+        BYOL(nn.Flatten(), nn.Identity())

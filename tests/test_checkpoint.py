@@ -199,17 +199,24 @@ def test_resume_takes_the_new_settings_of_the_optimizer(tmp_path):
     )  # half-way down the cosine from the new peak
 
 
-def test_resume_with_other_data_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (dict(data=DataLoader(Noisy(), batch_size=16)), "5 steps per epoch, this data gives 3"),
+        (dict(optimizer="sgd"), "was saved with AdamW, this run has SGD"),
+        (dict(optimizer="all in one"), "over groups of .* this run has"),
+    ],
+)
+def test_resume_of_something_else_is_refused_and_changes_nothing(tmp_path, change, says):
     fit(algorithm(), loader(), epochs=1, checkpoint_dir=tmp_path, **QUIET)
-    with pytest.raises(ValueError, match="5 steps per epoch, this data gives 3"):
-        fit(
-            algorithm(),
-            DataLoader(Noisy(), batch_size=16),
-            epochs=2,
-            checkpoint_dir=tmp_path,
-            resume=True,
-            **QUIET,
-        )
+    network = algorithm(5)
+    if change.get("optimizer") == "all in one":
+        change = dict(optimizer=torch.optim.AdamW(network.parameters()))
+    before = [value.clone() for value in network.parameters()]
+    options = dict(data=loader(), checkpoint_dir=tmp_path, resume=True) | change
+    with pytest.raises(ValueError, match=says):
+        fit(network, epochs=2, **options, **QUIET)
+    assert all(map(torch.equal, before, network.parameters()))
 
 
 def test_the_last_checkpoints_stay(tmp_path):
@@ -343,6 +350,33 @@ def test_the_best_checkpoint_stays_and_is_named_in_an_event(tmp_path):
     assert texts[1] == "step 10, knn 0.9" and len(texts) == 5
 
 
+def test_the_best_checkpoint_has_the_score_of_its_own_network(tmp_path):
+    scores = iter([0.99, 0.3, 0.5, 0.4, 0.45])  # the first one of the untrained network
+
+    class Measure:
+        def on_epoch_start(self, run):
+            if run.clock.step == 0:
+                self.on_epoch_end(run)
+
+        def on_epoch_end(self, run):
+            run.history.log(run.clock.step, {"knn": next(scores)})
+
+    options = dict(checkpoint_dir=tmp_path, keep_checkpoints=1, keep_best="knn", **QUIET)
+    history = fit(algorithm(), loader(), 4, checkpoint_every=2, callbacks=[Measure()], **options)
+    texts = [event["text"] for event in history.events if event["kind"] == "checkpoint"]
+    assert texts == ["step 10, knn 0.5", "step 20, knn 0.45"]
+
+
+def test_the_best_checkpoint_is_sound_and_has_a_number(tmp_path):
+    model, nan = nn.Linear(3, 3), float("nan")
+    for step, score in ((1, nan), (2, 0.4), (3, 0.9), (4, 0.5), (5, nan)):
+        save_checkpoint(tmp_path, step, model, {}, keep=9, scores={"knn": score})
+    assert best_checkpoint(tmp_path, "knn").name == "step_00000003"
+    weights = tmp_path / "step_00000003" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    assert best_checkpoint(tmp_path, "knn").name == "step_00000004"
+
+
 def test_the_best_loss_is_the_smallest_and_is_a_mean(tmp_path):
     history = fit(
         algorithm(), loader(), epochs=4, checkpoint_dir=tmp_path, keep_best="loss", **QUIET
@@ -384,6 +418,18 @@ def test_rng_state_round_trip_and_foreign_devices():
     assert torch.equal(torch.rand(2), expected)
     if not torch.cuda.is_available():
         set_rng_state({**states, "cuda": torch.zeros(16, dtype=torch.uint8)})
+
+
+def test_rng_state_is_that_of_the_device_which_trains(monkeypatch):
+    asked = []
+
+    class Cuda:
+        get_rng_state = staticmethod(lambda device: asked.append(device) or torch.ones(1))
+        set_rng_state = staticmethod(lambda state, device: asked.append(device))
+
+    monkeypatch.setattr(torch, "get_device_module", lambda device: Cuda)
+    set_rng_state(rng_state("cuda:1"), "cuda:1")
+    assert asked == [torch.device("cuda", 1)] * 2
 
 
 # ---- kill -9

@@ -5,6 +5,7 @@ import functools
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -98,6 +99,10 @@ def test_a_bad_command_ends_the_process_with_status_2(tmp_path):
         (["train", "--backbone", "resnet7"], "resnet"),
         (["train", "--device", "gpu"], "gpu"),
         (["train", "--config", "none.yaml"], "no configuration at none.yaml"),
+        (
+            ["train", "--config", "cifar10"],
+            "Unknown recipe 'cifar10'. Did you mean 'cifar10_simclr'",
+        ),
         (["train", "--config", "broken.yaml"], "broken.yaml is not YAML"),
         (["train", "--config", "unknown.yaml"], "setting of SimCLR 'hed'. Did you mean 'head'?"),
         (["train", "--config", "plain.yaml", "--algorithm", "byol"], "leave out --algorithm"),
@@ -133,6 +138,16 @@ def test_what_fails_on_the_way_has_status_1(ask, monkeypatch):
     assert ask("train", *TINY)[::2] == (1, "nenya_nb train: the loss is nan at step 3\n")
 
 
+def test_what_was_interrupted_has_status_130(ask, monkeypatch):
+    def fit(*_, **__):
+        history = training.History()
+        history.state = "stopped"  # as after Ctrl-C
+        return history
+
+    monkeypatch.setattr(training, "fit", fit)
+    assert ask("train", *TINY)[0] == 130
+
+
 def test_train_writes_history_picture_and_checkpoint_and_resumes(tmp_path):
     run = nenya_nb("train", *TINY, "--out", "out", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
@@ -156,6 +171,24 @@ def test_help_names_every_command():
     assert run.returncode == 0
     commands = ("lab", "train", "latents", "models", "shapes", "diagram")
     assert all(command in run.stdout for command in commands)
+
+
+@pytest.mark.parametrize("checkout", [True, False])
+def test_lab_says_when_there_are_no_lessons_to_open(ask, monkeypatch, checkout):
+    "A wheel has none; then JupyterLab opens on the current folder."
+    commands = []
+    monkeypatch.setattr("os.execv", lambda program, command: commands.append(command))
+    monkeypatch.setattr("subprocess.call", commands.append)
+    if not checkout:
+        monkeypatch.setattr("nenya_nb.cli.FIRST_NOTEBOOK", Path("tutorials/none.ipynb"))
+    out = ask("lab", "--no-browser")[1]
+    assert ("not in the package" in out) is not checkout
+    assert any("01_first_run" in part for part in commands[0]) is checkout
+
+
+def test_lab_names_what_to_install(ask, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install jupyterlab\n" in ask("lab")[2]
 
 
 def test_models_lists_what_matches(ask):
@@ -201,8 +234,12 @@ def test_without_options_a_command_has_its_defaults(ask, fitted):
     assert ask("train")[0] == 0
     (asked,) = fitted
     assert type(asked["algorithm"]) is models.SimCLR and asked["data"].name == "digits"
-    assert {"lr": 2e-3, "resume": False}.items() <= asked.items() and "optimizer" not in asked
-    assert ask("train", "--optimizer", "sgd")[0] == 0 and "lr" not in fitted[1]
+    assert asked["resume"] is False and not {"epochs", "lr", "optimizer"} & set(asked)  # `fit` says
+
+
+def test_a_recipe_of_ours_is_called_by_its_name(ask):
+    status, _, error = ask("train", "--config", "imagenette_simclr", "--data", "/nowhere")
+    assert status == 2 and "nowhere" in error
 
 
 def test_a_recipe_keeps_what_the_command_line_leaves_open(ask, tmp_path, fitted):
@@ -245,6 +282,17 @@ def test_methods_that_know_their_images_train_from_the_command_line(ask, tmp_pat
     assert status == 0, error
     rows = list(csv.DictReader((tmp_path / f"runs/{name}-digits/history.csv").open()))
     assert any(row["loss"] for row in rows) and any(row["knn"] for row in rows)
+
+
+def test_without_classes_of_the_test_pictures_nobody_votes(ask, tmp_path, fitted):
+    import h5py
+
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["train"], file["valid"] = torch.rand(30, 16, 16), torch.rand(9, 16, 16)
+        file["train_targets"] = torch.arange(30) % 3
+    status, out, error = ask("train", "--data", "mine.h5")
+    assert status == 0 and "the pictures have no classes" in out, error
+    assert fitted[0]["callbacks"] == []
 
 
 def test_classes_are_those_of_the_pictures(ask, tmp_path, fitted):

@@ -14,7 +14,7 @@ from scipy.stats import entropy
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from nenya_nb.core import SPREAD_COLLAPSED, SPREAD_HEALTHY
 from nenya_nb.data import load_dataset
@@ -217,6 +217,57 @@ def test_report_of_a_model_with_views():
     assert one.alignment is None and one.images == 128
     few = collapse_report(model, data.loader(batch_size=32), max_images=64)
     assert few.images == 64
+
+
+def test_a_second_view_counts_only_if_it_is_images():
+    images = torch.rand(64, 3, 32, 32)
+    mask = torch.rand(64, 8, 8) < 0.5
+    for second in (mask, mask[:, None], torch.rand(64, 8, 8)):
+        report = collapse_report(resnet_tiny(), [([images, second], torch.zeros(64))])
+        assert report.images == 64 and report.alignment is None
+    data = load_dataset("shapes").subset(torch.arange(64))
+    report = collapse_report(resnet_tiny(), data.loader(32, recipe="masked_view"))
+    assert report.images == 64 and report.alignment is None
+
+
+@pytest.mark.parametrize("kind", ["ours", "torch", "torch with dice"])
+def test_looking_leaves_the_loader_and_the_dice_as_they_were(kind):
+    images, model = load_dataset("shapes").subset(torch.arange(128)), resnet_tiny()
+    pairs = TensorDataset(images.batch(), images.targets)
+
+    def next_epoch(look):
+        torch.manual_seed(5)
+        dice = torch.Generator().manual_seed(6) if "dice" in kind else None
+        loader = DataLoader(pairs, batch_size=32, shuffle=True, generator=dice)
+        loader = images.loader(batch_size=32) if kind == "ours" else loader
+        if look:
+            assert collapse_report(model, loader).images == 128
+        return [*torch.cat([targets for _, targets in loader]), torch.rand(())]
+
+    assert next_epoch(look=True) == next_epoch(look=False)
+
+
+def test_a_generator_loses_nothing():
+    images = torch.rand(40, 3, 4, 4)
+    alone = collapse_report(nn.Flatten(), images)
+    batches = ((part, torch.zeros(len(part))) for part in images.split(16))
+    report = collapse_report(nn.Flatten(), batches)
+    assert report.images == 40 and torch.equal(report.spectrum, alone.spectrum)
+    views = (([part, part], torch.zeros(len(part))) for part in images.split(16))
+    report = collapse_report(nn.Flatten(), views)
+    assert torch.equal(report.spectrum, alone.spectrum) and report.alignment < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["ours", "torch", "tensor"])
+def test_only_the_images_of_the_report_are_looked_at(kind):
+    data = load_dataset("shapes").subset(torch.arange(100))
+    looked, model = [], nn.Sequential(nn.Flatten())
+    model.register_forward_hook(lambda _, given, made: looked.append(len(given[0])))
+    images = {"ours": data, "torch": TensorDataset(data.batch(), data.targets)}
+    report = collapse_report(model, images.get(kind, data.batch()), max_images=30)
+    assert sum(looked) == report.images == 25
+    thinned = collapse_report(data.batch().flatten(1), max_images=30)
+    torch.testing.assert_close(report.spectrum, thinned.spectrum)
 
 
 def test_report_of_a_model_with_other_data():

@@ -1,7 +1,10 @@
 """Errors, seeds, clock, schedules, the collapse measure and the joined batch."""
 
 import math
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from nenya_nb.core import (
     cosine,
     embedding_std,
     gather,
+    own_dice,
     seed_everything,
     unknown_name,
     warmup_cosine,
@@ -30,6 +34,33 @@ def test_seed_everything_repeats_all_three_sources():
         return random.random(), np.random.rand(), torch.rand(1).item()
 
     assert draw() == draw()
+
+
+def test_own_dice_leave_no_trace_and_touch_no_other_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("all devices"))
+    before = torch.get_rng_state()
+    with pytest.raises(KeyError), own_dice("cpu", seed=3):
+        throw = torch.rand(4)
+        raise KeyError
+    assert torch.equal(torch.get_rng_state(), before)
+    with own_dice(seed=3):
+        assert torch.equal(torch.rand(4), throw)
+    with own_dice():
+        goes_on = torch.rand(4)
+    assert torch.equal(torch.rand(4), goes_on)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_own_dice_of_a_gpu():
+    before = torch.cuda.get_rng_state()
+    with own_dice(seed=3):
+        torch.rand(2)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    throws = []
+    for _ in range(2):
+        with own_dice("cuda", seed=3):
+            throws.append(torch.rand(4, device="cuda"))
+    assert torch.equal(*throws) and torch.equal(torch.cuda.get_rng_state(), before)
 
 
 def test_clock_of_an_empty_run_does_not_divide_by_zero():
@@ -92,6 +123,31 @@ def test_image_batches_read_three_kinds_of_data_alike():
             continue
         rest = torch.cat([images for images, _ in image_batches(dataset, 2, start=2)])
         torch.testing.assert_close(rest, ours.batch()[2:])
+
+
+def test_image_batches_leave_torchs_dice_alone():
+    from torch.utils.data import TensorDataset
+
+    from nenya_nb.core import image_batches
+
+    images = torch.rand(5, 3, 4, 4)
+    before = torch.get_rng_state()
+    for start in (0, 2):
+        list(image_batches(TensorDataset(images, torch.arange(5)), 2, start=start))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_looking_for_a_gpu_does_not_forbid_it_to_copies_of_this_process():
+    assert os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    code = (
+        "import os, torch; from nenya_nb.core import default_device; device = default_device();"
+        "child = os.fork();"
+        "child or (torch.ones(1, device=device), os._exit(0));"
+        "assert os.waitpid(child, 0)[1] == 0"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_open_hdf5_names_what_is_missing_or_damaged(tmp_path):

@@ -1,6 +1,7 @@
 """Data sets from files: folders of pictures, HDF5 cutouts, torchvision's formats; errors that name what is wrong."""
 
 import pickle
+from functools import partial
 
 import h5py
 import numpy as np
@@ -253,6 +254,34 @@ def test_hdf5_partitions_targets_and_statistics(cutouts):
         load_hdf5(path, targets="labels")
 
 
+@pytest.mark.parametrize("given", ["mean", "std"])
+def test_a_mean_or_a_spread_alone_is_kept_by_every_loader(cutouts, folder, fake_stl, given):
+    other = {"mean": "std", "std": "mean"}[given]
+    loaders = {
+        (290.0,): partial(load_hdf5, cutouts[0]),
+        (0.1, 0.2, 0.3): partial(load_folder, folder, size=8),
+        (0.3, 0.2, 0.1): partial(load_torchvision, "stl10", "test", fake_stl),
+    }
+    for number, load in loaders.items():
+        data, measured = load(**{given: number}), load()
+        assert getattr(data, given) == list(number)
+        assert getattr(data, other) == getattr(measured, other)
+
+
+def test_hdf5_targets_are_whole_numbers(cutouts):
+    path, _ = cutouts
+    with h5py.File(path, "r+") as file:
+        file["whole"], file["share"] = np.full(30, 2.0), np.full(30, 1.7)
+        file["gap"] = np.where(np.arange(30) == 4, np.nan, 1.0)
+        file["names"] = ["spiral"] * 30
+    assert set(load_hdf5(path, targets="whole").targets.tolist()) == {2}
+    for table, found in {"share": "1.7", "gap": "nan", "names": "b'spiral'"}.items():
+        with pytest.raises(
+            ValueError, match=f"cutouts.h5: '{table}' holds {found}; expected a whole"
+        ):
+            load_hdf5(path, targets=table)
+
+
 @pytest.mark.parametrize(
     "missing, says", [("error", r"in rows \[3, 7\]"), ("fil", "Did you mean 'fill'")]
 )
@@ -270,17 +299,19 @@ def test_hdf5_images_with_missing_px_can_be_left_out(cutouts, cache):
 
 
 @pytest.mark.parametrize(
-    "layout", ["plain", "chunks", "first", "last", "double", "big end", "half"]
+    "layout", ["plain", "chunks", "first", "last", "wide", "double", "big end", "half"]
 )
 def test_hdf5_layouts_give_the_same_images_from_memory_and_disk(tmp_path, layout):
     rng = np.random.default_rng(1)
-    fields = rng.normal(size=(30, 3 if layout in ("first", "last") else 1, 8, 8)).astype("float32")
+    channels, width = 3 if layout in ("first", "last", "wide") else 1, 12 if layout == "wide" else 8
+    fields = rng.normal(size=(30, channels, 8, width)).astype("float32")
     if layout == "half":
         fields = fields.astype("float16")
     stored = {
         "plain": fields[:, 0],
         "chunks": fields[:, 0],
         "last": fields.transpose(0, 2, 3, 1),
+        "wide": fields.transpose(0, 2, 3, 1),
         "double": fields.astype("float64"),
         "big end": fields.astype(">f4"),
     }.get(layout, fields)
@@ -309,12 +340,15 @@ def test_hdf5_errors_say_what_is_wrong(tmp_path, cutouts):
         file["train"], file["valid"] = np.zeros((5, 8, 8), "int32"), np.zeros((0, 8, 8), "float32")
         file["list"], file["nan"] = np.zeros(3), np.full((4, 8, 8), np.nan)
         file.create_group("folder")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["dev"] = np.zeros((5, 8, 8), "float32")
     (tmp_path / "cut.h5").write_bytes(cutouts[0].read_bytes()[:4000])
     for file, split, says in [
         (path, "train", "'train' holds int32; expected floats"),
         (path, "valid", r"shape \(0, 8, 8\)"),
         (path, "list", r"shape \(3,\)"),
         (path, "folder", "Unknown partition"),
+        (tmp_path / "other.h5", "all", "Unknown partition 'all'.*Known: dev"),
         (tmp_path / "cut.h5", "train", "cut short"),
         (tmp_path / "none.h5", "train", "There is no file"),
     ]:
@@ -431,6 +465,8 @@ def test_imagenette_is_read_from_its_files(tmp_path, cache):
     assert (len(train), len(test)) == (20, 10) and train.classes[0] == "tench"
     assert torch.equal(train.images[0], read_image(root / "train" / wnids[0] / "0.JPEG", 24))
     assert test.mean == train.mean and train.images.shape[1:] == (3, 24, 24)
+    with pytest.raises(ValueError, match="'161px' for argument size"):
+        load_dataset("imagenette", root=tmp_path, variant="161px")
 
 
 def test_nothing_is_downloaded_unasked(tmp_path, monkeypatch):

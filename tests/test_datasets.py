@@ -287,6 +287,7 @@ def test_constant_images_can_be_normalised():
         (dict(images=bytes_like(2, 3, 4, 4).int()), TypeError, r"images\.float\(\)"),
         (dict(images=[1, 2]), TypeError, "images are list"),
         (dict(images=bytes_like(2, 8, 8, 3)), ValueError, "channels last"),
+        (dict(images=bytes_like(2, 6, 8, 3)), ValueError, "channels last"),
         (dict(images=torch.full((2, 1, 4, 4), math.nan)), ValueError, "32 values of 32 are NaN"),
         (dict(images=torch.rand(2, 3, 4, 4) * 9, style="natural"), ValueError, "style='fields'"),
         (dict(images=bytes_like(2, 3, 4, 4), mean=[0.5], std=[0.2]), ValueError, "1 means for 3"),
@@ -306,6 +307,15 @@ def test_constant_images_can_be_normalised():
 def test_image_dataset_refuses_what_does_not_fit(arguments, error, message):
     with pytest.raises(error, match=message):
         ImageDataset(**arguments)
+
+
+@pytest.mark.parametrize("given", ["mean", "std"])
+def test_a_mean_or_a_spread_alone_is_kept(given):
+    images = bytes_like(4, 3, 8, 8)
+    measured, data = ImageDataset(images), ImageDataset(images, **{given: [0.1, 0.2, 0.3]})
+    other = {"mean": "std", "std": "mean"}[given]
+    assert getattr(data, given) == [0.1, 0.2, 0.3]
+    assert getattr(data, other) == getattr(measured, other)
 
 
 def test_image_dataset_without_classes():
@@ -380,6 +390,10 @@ def test_show_draws_on_given_axes(digits):
     show_images(list(torch.rand(3, 1, 5, 5)), ax=axes[1])
     assert [len(ax.images) for ax in axes] == [1, 1] and len(axes[0].texts) == 8
     ImageDataset(bytes_like(3, 3, 4, 4)).show()
+    some = ImageDataset(bytes_like(3, 3, 4, 4), [1, -1, 0], ["cat", "truck"])
+    fig, ax = plt.subplots()
+    some.show(ax=ax)
+    assert [text.get_text() for text in ax.texts] == ["truck", "?", "cat"]
     plt.close("all")
 
 

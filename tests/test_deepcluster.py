@@ -14,7 +14,7 @@ from torch import nn
 
 from nenya_nb.core import Clock
 from nenya_nb.data import ImageDataset
-from nenya_nb.models import build, resnet_tiny
+from nenya_nb.models import ClsHead, build, resnet_tiny
 from nenya_nb.models.algorithms.deepcluster import (
     DeepCluster,
     Sobel,
@@ -353,8 +353,31 @@ def test_wrong_parts_and_use_are_refused():
     with pytest.raises(ValueError, match="set backbone.output_dim"):
         small(backbone=nn.Flatten())
     algorithm = small()
-    with pytest.raises(ValueError, match="one view of each image"):
+    with pytest.raises(ValueError, match="takes one view of each image, got 2"):
+        algorithm([torch.zeros(2, 3, 16, 16)] * 2, torch.arange(2), mode="loss")
+    with pytest.raises(ValueError, match="needs targets; they are the images' numbers"):
         algorithm([torch.zeros(2, 3, 16, 16)], mode="loss")
-    for wrong in (loader(images(30)), [(1, 2)]):
-        with pytest.raises(ValueError, match="labels are for 60 images"):
-            algorithm.on_epoch_start(wrong, Clock(7, 2))
+    with pytest.raises(ValueError, match="memory is for 60 images, the data set has 30"):
+        algorithm.on_epoch_start(loader(images(30)), Clock(7, 2))
+    with pytest.raises(ValueError, match="use a loader that has a dataset"):
+        algorithm.on_epoch_start([(1, 2)], Clock(7, 2))
+    with pytest.raises(ValueError, match="head has 4 answers, but there are 6 clusters"):
+        small(head=ClsHead(128, 4), num_classes=6)
+
+
+def test_a_loader_that_balances_needs_no_weights():
+    "A run may go on with another loader than it began with."
+
+    class Balancing(list):
+        dataset = images()
+
+        def balance(self, labels):
+            self.balanced = labels.clone()
+
+    algorithm, plain, balancing = small(), Balancing(), Balancing()
+    plain.balance = None  # a loader that cannot
+    algorithm.on_epoch_start(plain, Clock(7, 2))
+    sizes = algorithm.labels.bincount(minlength=algorithm.num_classes)
+    torch.testing.assert_close(algorithm.weight, 1 / sizes.clamp(min=1))
+    algorithm.on_epoch_start(balancing, Clock(7, 2))
+    assert torch.equal(balancing.balanced, algorithm.labels) and (algorithm.weight == 1).all()

@@ -24,7 +24,11 @@ def views(count=B):
 
 
 def small(num_grid=None, **options):
-    return DenseCL(resnet_tiny(), DenseCLNeck(128, 32, 8, num_grid), **{"length": 24, **options})
+    return DenseCL(
+        resnet_tiny(),
+        DenseCLNeck(128, 32, 8, num_grid),
+        **{"length": 24, "warmup_steps": 0, **options},
+    )
 
 
 @pytest.mark.parametrize("temperature, weight", [(0.2, 0.5), (0.07, 0.3), (1.0, 1.0)])
@@ -233,8 +237,10 @@ def test_densecl_from_a_config():
 def test_densecl_defaults():
     algorithm = DenseCL(resnet_tiny(), length=8)
     assert isinstance(algorithm.neck, DenseCLNeck) and algorithm.head.temperature == 0.2
+    assert algorithm.warmup_steps == 1000 and algorithm.dense_weight == 0  # as in the paper's code
     assert algorithm.memory.features.shape == algorithm.dense_memory.features.shape == (8, 128)
-    assert math.isclose(algorithm.dense_weight.item(), 0.5) and algorithm.views == "two_views"
+    at_once = DenseCL(resnet_tiny(), length=8, warmup_steps=0)
+    assert math.isclose(at_once.dense_weight.item(), 0.5) and algorithm.views == "two_views"
 
 
 def test_densecl_refuses():

@@ -78,10 +78,25 @@ def targets(tree):
         yield from (t for value in tree for t in targets(value))
 
 
+def headings(tree) -> set[str]:
+    "What a link may name after #."
+    return {block["c"][1][0] for block in tree["blocks"] if block["t"] == "Header"}
+
+
+def page_at(path: Path) -> Path | None:
+    "The notebook of a page; nbdev drops the number prefix from a page's name."
+    if path.suffix not in (".ipynb", ".html"):
+        return None
+    named = {re.sub(r"^\d+[a-z]?_", "", p.stem): p for p in path.parent.glob("*.ipynb")}
+    exact = path.with_suffix(".ipynb")
+    return exact if exact.exists() else named.get(path.stem)
+
+
 def test_pages_have_no_broken_links_or_markup(proc):
+    proc = proc.resolve()
     pages = sorted(proc.rglob("*.ipynb"))
     assert pages
-    problems = []
+    problems, known, named = [], {}, []
     for page in pages:
         nb = json.loads(page.read_text())
         text = "\n\n".join(
@@ -95,25 +110,30 @@ def test_pages_have_no_broken_links_or_markup(proc):
         if "{{<" in re.sub(r"`[^`]*`", "", text):
             problems.append(f"{page.name}: a shortcode is left")
         try:
-            links = list(targets(pandoc(text)))
+            tree = pandoc(text)
         except AssertionError as error:
             problems.append(f"{page.name}: {error}")
             continue
-        for link in links:
-            if re.match(r"(https?:|mailto:|#|data:)", link):
+        known[page] = headings(tree)
+        for link in targets(tree):
+            if re.match(r"(https?:|mailto:|data:)", link):
                 continue
-            file = unquote(link.split("#")[0])  # nbdev's own links start at the root of the site
-            path = proc / file[1:] if file.startswith("/") else (page.parent / file).resolve()
-            page_of = path.with_suffix(".ipynb") if path.suffix == ".html" else path
-            # nbdev drops the number prefix from a page's name
-            stems = {re.sub(r"^\d+[a-z]?_", "", p.stem) for p in page_of.parent.glob("*.ipynb")}
-            if not (path.exists() or page_of.exists() or page_of.stem in stems):
+            file, _, anchor = unquote(link).partition("#")
+            ours = not file.startswith("/")  # nbdev's own links start at the root of the site
+            path = (page.parent / file).resolve() if ours else proc / file[1:]
+            target = page_at(path) if file else page
+            if target is None and not path.exists():
                 problems.append(f"{page.relative_to(proc)}: {link} does not exist")
+            if target and anchor and ours:
+                named.append((page, link, target, anchor))
+    for page, link, target, anchor in named:
+        if anchor not in known.get(target, {anchor}):
+            problems.append(f"{page.relative_to(proc)}: {link} has no such heading")
     assert not problems, "\n".join(problems)
 
 
-def test_stored_outputs_are_what_the_site_shows(repo):
-    "A lesson without a single stored output would be an empty page."
+def test_every_lesson_has_a_stored_output(repo):
+    "The site shows what is stored; a lesson without a single output would be an empty page."
     for notebook in sorted((repo / "nbs").rglob("[0-9]*.ipynb")):
         nb = nbformat.read(notebook, as_version=4)
         assert any(c.get("outputs") for c in nb.cells if c.cell_type == "code"), notebook

@@ -5,19 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
+import traitlets
 from torch import nn
 
-pytest.importorskip("anywidget")
-import traitlets  # noqa: E402
-
-from nenya_nb.data.stores import ImageStore  # noqa: E402
-from nenya_nb.evaluation import extract_latents  # noqa: E402
-from nenya_nb.evaluation.projections import PCA, neighbour_agreement  # noqa: E402
-from nenya_nb.training import fit  # noqa: E402
-from nenya_nb.widgets import base  # noqa: E402
-from nenya_nb.widgets.base import script_json  # noqa: E402
-from nenya_nb.widgets.embedding import EmbeddingExplorer  # noqa: E402
-from nenya_nb.widgets.points import SomeRows, every_second, make_picture, thumbnails  # noqa: E402
+from nenya_nb.data.stores import ImageStore
+from nenya_nb.evaluation import extract_latents
+from nenya_nb.evaluation.projections import PCA, neighbour_agreement
+from nenya_nb.training import fit
+from nenya_nb.widgets import base
+from nenya_nb.widgets.base import every_second, script_json
+from nenya_nb.widgets.embedding import EmbeddingExplorer
+from nenya_nb.widgets.points import SomeRows, make_picture, thumbnails
 
 KINDS = {"float32": "<f4", "int32": "<i4", "uint8": "u1"}
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -204,7 +202,6 @@ def test_many_points_go_without_neighbours():
 
 
 def test_umap_follows_too(data, features):
-    pytest.importorskip("umap")
     explorer = EmbeddingExplorer(features, images=data, method="umap")
     explorer.add(features)
     first, second = unpack(explorer.points)
@@ -264,6 +261,21 @@ def test_a_data_set_without_labels_has_none(data):
     assert explorer.targets is None and explorer.labels == {} and explorer.agreement is None
 
 
+def test_points_without_a_label_agree_with_nobody(features):
+    labels = torch.arange(60) % 3
+    labels[::2] = -1
+    explorer = EmbeddingExplorer(features, labels=labels)
+    wanted = neighbour_agreement(features, labels)
+    assert torch.equal(explorer.agreement.isnan(), labels < 0) and wanted.isnan().any()
+    assert torch.equal(explorer.agreement[1::2], wanted[1::2])
+    assert explorer.frames[0]["agreement"] == pytest.approx(wanted.nanmean().item())
+    explorer.colour = "agreement"
+    drawn = explorer.figure().axes[0].collections[1]
+    assert (
+        drawn.get_array().mask.tolist() == (labels < 0).tolist() and len(drawn.get_offsets()) == 60
+    )
+
+
 def test_source_of_another_kind_is_refused():
     with pytest.raises(TypeError, match="source is a Linear; expected features"):
         EmbeddingExplorer(nn.Linear(2, 2))
@@ -273,6 +285,8 @@ def test_values_are_columns_to_colour_by(features):
     explorer = EmbeddingExplorer(features, values={"loss": range(60), "age": np.ones(60)})
     assert explorer.columns["names"] == ["loss", "age"]
     assert unpack(explorer.columns["data"])[0].tolist() == list(range(60))
+    columns = {"labels": np.ones(60), "images": range(60)}
+    assert EmbeddingExplorer(features, values=columns).columns["names"] == ["labels", "images"]
     explorer.colour = "loss"
     assert len(explorer.figure().axes) == 2  # the picture and its scale
     with pytest.raises(traitlets.TraitError, match="Unknown colour 'lose'. Did you mean 'loss'"):
@@ -401,8 +415,14 @@ def test_figure_shows_first_middle_last_or_the_one_chosen(data, features):
         explorer.add(features, f"epoch {i}")
     assert [ax.get_title().split(",")[0] for ax in explorer.figure().axes][1:] == ["epoch 2", "epoch 4"]  # fmt: skip
     assert explorer._still().startswith(b"\x89PNG")
-    explorer.frame, explorer.colour, explorer.selected = 2, "agreement", [1, 2]
+    explorer.colour, explorer.selected = "agreement", [1, 2]
+    clouds = [ax.collections[1] for ax in explorer.figure().axes[:3]]
+    assert [cloud.get_clim() for cloud in clouds] == [(0, 1)] * 3, "one bar for all"
+    assert all(len(cloud.get_offsets()) == 2 for cloud in clouds)
+    explorer.frame = 2
     assert len(explorer.figure().axes) == 2
+    explorer.selected, explorer.isolated = [], [0, 2]
+    assert len(explorer.figure().axes[0].collections[1].get_offsets()) == 40
     assert EmbeddingExplorer(data).figure() is None
 
 
@@ -414,4 +434,5 @@ def test_page_holds_everything_and_markup_stays_text(data, features):
     assert "_esm" not in state
     assert EVIL not in script_json(state) and EVIL not in explorer.to_html()
     json.loads(script_json(state))
-    assert explorer.figure() is not None
+    named = [text.get_text() for ax in explorer.figure().axes for text in ax.texts]
+    assert EVIL[:16] in named

@@ -104,8 +104,21 @@ def test_parts_that_cannot_be_made_are_explained():
         trained(accumulate=0)
     with pytest.raises(ValueError, match="gives 3 batches, not the 4"):
         trained(accumulate=4)
-    with pytest.raises(ValueError, match="batch_size=2 cannot be made of accumulate=4"):
-        fit(Plain(), load_dataset("digits"), batch_size=2, accumulate=4, **QUIET)
+    for size, parts, choice in ((2, 4, 4), (128, 3, 126)):
+        with pytest.raises(
+            ValueError, match=f"batch_size={size} cannot .*={parts} .* choose {choice}"
+        ):
+            fit(Plain(), load_dataset("digits"), batch_size=size, accumulate=parts, **QUIET)
+    fit(Plain(), loader(2), 1, batch_size=1, accumulate=2, **QUIET)  # it makes the batches itself
+
+
+def test_plain_numbers_among_the_losses_are_averaged_too():
+    class Counts(Plain):
+        def forward(self, views, targets=None, mode="tensor"):
+            return super().forward(views, targets, mode=mode) | {"images": len(views[0])}
+
+    history = fit(Counts(), load_dataset("digits"), 1, batch_size=256, accumulate=2, **QUIET)
+    assert set(history.columns()["images"][1]) == {128}
 
 
 # ---- clipping
@@ -243,7 +256,8 @@ def test_engine_alone_wraps_nothing():
 
 
 def test_tensorboard_holds_the_values(tmp_path):
-    loading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.backend.event_processing import event_accumulator as loading
+
     network, history = trained(log_with="tensorboard", checkpoint_dir=tmp_path, epochs=3)
     files = sorted(tmp_path.rglob("events.out*"), key=lambda path: len(path.parts))
     events = loading.EventAccumulator(str(files[0]))  # the deeper ones hold the settings

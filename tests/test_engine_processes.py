@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import engine_runs
 import pytest
@@ -13,7 +14,7 @@ from engine_runs import algorithm, joined_loader, shared_loader, train
 
 from nenya_nb.data import load_dataset
 from nenya_nb.data.loaders import ViewLoader
-from nenya_nb.training import Processes, fit, launch
+from nenya_nb.training import Processes, fit, launch, loop, processes
 
 torch.set_num_threads(1)
 
@@ -150,6 +151,27 @@ def test_alone_nothing_is_imported_and_nothing_waits():
     assert alone.share("x") == "x" and alone.collect(1) == [1]
     with pytest.raises(ValueError, match="expected at least 1"):
         launch(fit, processes=0)
+
+
+def test_one_of_several_gets_its_own_gpu_in_every_run(monkeypatch):
+    for name, value in dict(world_size=2, rank=1, default_device=torch.device("cuda")).items():
+        monkeypatch.setattr(processes, name, lambda value=value: value)
+    monkeypatch.setattr(processes.dist, "get_backend", lambda: "gloo")  # joined, by fit or by hand
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert Processes().device == Processes("cuda").device == torch.device("cuda", 3)
+    monkeypatch.delenv("LOCAL_RANK")
+    assert Processes().device == torch.device("cuda", 1)
+    assert Processes("cpu").device == torch.device("cpu")
+    with pytest.raises(ValueError, match="each gets a device of its own"):
+        Processes("cuda:0")
+
+
+def test_a_batch_that_cannot_be_divided_is_named_as_fit_knows_it(monkeypatch):
+    group = SimpleNamespace(count=4, device=torch.device("cpu"))
+    data = load_dataset("digits").subset(torch.arange(50))
+    with pytest.raises(ValueError, match="batch_size=44 .* accumulate=2 .* 4 process.* choose 40"):
+        loop._make_loader(data, algorithm(), 44, 2, group, 0)
 
 
 def loaders(**options):

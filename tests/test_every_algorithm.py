@@ -49,8 +49,8 @@ def batch(algorithm):
     return make_batch(algorithm)
 
 
-def sgd(algorithm):
-    return torch.optim.SGD(trainable(algorithm).values(), lr=0.05)
+def sgd(algorithm, lr=0.05):
+    return torch.optim.SGD(trainable(algorithm).values(), lr)
 
 
 def test_every_algorithm_is_here():
@@ -117,15 +117,20 @@ def test_algorithm_trains_all_but_its_teacher(algorithm, batch):
             assert not p.requires_grad, name
 
 
-TEACHERS = ("MoCo", "MoCoV3", "DenseCL", "BYOL", "DINO", "IBOT", "CAE")
+def teacher_of(algorithm):
+    return getattr(algorithm, "teacher", None) or getattr(algorithm, "momentum_encoder", None)
+
+
+TEACHERS = [name for name in CONFIGS if teacher_of(build_algorithm(name)) is not None]
 
 
 @pytest.mark.parametrize("name", TEACHERS)
 def test_algorithm_moves_its_teacher(algorithm, batch):
-    teacher = getattr(algorithm, "teacher", None) or algorithm.momentum_encoder
+    teacher = teacher_of(algorithm)
+    optimizer = sgd(algorithm, lr=1.0)  # the smallest gradient shall be seen
     for _ in range(2):
         before = copy.deepcopy(teacher)
-        step(algorithm, sgd(algorithm), batch, Clock(3, 2))
+        step(algorithm, optimizer, batch, Clock(3, 2))
     student = dict(algorithm.named_parameters())
     for (key, new), old in zip(teacher.named_parameters(), before.parameters(), strict=True):
         key = key.replace("projection_head", "neck")  # of a DinoModel
@@ -293,13 +298,32 @@ def test_algorithm_can_be_copied(algorithm, batch):
 
 
 @every_algorithm
-def test_algorithm_learns_nothing_from_looking(algorithm, batch):
-    "A loss in evaluation mode, without gradient, leaves no trace: no row in a queue or a bank, no statistics."
+@pytest.mark.parametrize("grad", [False, True])
+def test_algorithm_learns_nothing_from_looking(algorithm, batch, grad):
+    "A loss in evaluation mode leaves no trace, with or without gradient: no row in a queue or a bank, no statistics."
     twin = copy.deepcopy(algorithm)
-    with torch.no_grad():
+    with torch.set_grad_enabled(grad):
         algorithm.eval()(*batch, mode="loss")
     assert continue_two_steps(algorithm.train(), batch) == continue_two_steps(twin, batch)
     same(algorithm.state_dict(), twin.state_dict())
+
+
+@every_algorithm
+def test_algorithm_keeps_nothing_aside_without_gradient(algorithm, batch):
+    "Who looks in training mode moves BatchNorm's statistics, but no queue, bank or centre."
+    with torch.no_grad():
+        algorithm.train()(*batch, mode="loss")
+    assert not any(getattr(module, "_held", ()) for module in algorithm.modules())
+
+
+@every_algorithm
+def test_algorithm_draws_what_it_remembers_after_it_moved(algorithm, batch):
+    "To another precision here; to another device it is the same way."
+    algorithm(*batch, mode="loss")
+    before = algorithm.diagnostics()
+    after = algorithm.double().diagnostics()
+    assert after.keys() == before.keys()
+    assert not any(t.dtype == torch.float32 for t in algorithm._last.values())
 
 
 # ---------------------------------------------------------------- never wait for the device

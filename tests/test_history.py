@@ -215,6 +215,12 @@ def test_collapse_and_recovery_are_told_once_each(flush_every):
     assert found == [("collapse", 70), ("recovery", 270), ("collapse", 370)]
 
 
+@pytest.mark.parametrize("flush_every", [1, 7, 1000])
+def test_an_alarm_ends_however_the_rows_arrive(flush_every):
+    found = spread(History(), [0.05] * 50 + [0.9] * 250, flush_every=flush_every)
+    assert found == [("collapse", 50), ("recovery", 100)]
+
+
 def test_a_few_low_values_are_no_collapse():
     assert spread(History(), ([0.1] * 49 + [0.9]) * 5) == []
     assert spread(History(), [0.2] * 200) == []  # not below
@@ -299,6 +305,15 @@ def test_time_never_goes_back_when_a_thread_logs_late():
         history.log(step, {"loss": 0.0} if step > history.step else {"ram": 1.0})
     history.flush()
     assert history.columns()["time"][0].tolist() == [1, 2, 3]
+
+
+def test_step_never_goes_back_when_a_thread_logs_late():
+    history = History()
+    history.log(5, {"loss": 1.0})
+    history.log(3, {"ram": 7.0})
+    assert history.step == 5
+    history.start_run(10, 1)
+    assert history.step == 0
 
 
 def test_start_run_clears_and_names_the_run():

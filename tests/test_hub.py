@@ -81,6 +81,37 @@ def test_strange_configurations_do_not_run(kind, tmp_path):
         from_pretrained(tmp_path)
 
 
+def test_a_strangers_base_model_runs_no_command(tmp_path):
+    command = {"type": "os.system", "command": f"touch {tmp_path}/ran"}
+    config = {"type": "BaseModel", "backbone": {"type": "resnet_tiny"}}
+    save_pretrained(nn.Linear(1, 1), tmp_path, config | {"data_preprocessor": command})
+    with pytest.raises(KeyError, match="Unknown type 'os.system'"):
+        from_pretrained(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_words_of_dalle_travel_without_their_file(tmp_path):
+    small = {"type": "DALLEEncoder", "num_classes": 8, "hidden_dim": 4, "num_blocks": 1}
+    small["patch_size"] = 8
+    torch.save(build(small).state_dict(), tmp_path / "dalle.pth")
+    arch = {"embed_dims": 24, "num_layers": 1, "num_heads": 2, "feedforward_channels": 24}
+    backbone = {"type": "CAEViT", "arch": arch, "img_size": 32, "patch_size": 8}
+    neck = {"type": "CAENeck", "input_dim": 24, "num_classes": 8, "num_heads": 2}
+    neck |= {"regressor_depth": 1, "decoder_depth": 1}
+    words = small | {"path": str(tmp_path / "dalle.pth")}
+    cae = build({"type": "CAE", "backbone": backbone, "neck": neck, "target_generator": words})
+    save_pretrained(cae, tmp_path / "model")
+    (tmp_path / "dalle.pth").unlink()
+    assert same(from_pretrained(tmp_path / "model"), cae)
+
+
+def test_a_clip_generator_cannot_travel(tmp_path):
+    config = {"type": "Algorithm", "target_generator": {"type": "CLIPGenerator", "path": "x.pth"}}
+    with pytest.raises(ValueError, match="CLIPGenerator takes its sizes from its file"):
+        save_pretrained(nn.Linear(1, 1), tmp_path / "m", config)
+    assert not (tmp_path / "m").exists()
+
+
 def test_mistakes_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="does not know how it was built"):
         save_pretrained(nn.Linear(1, 1), tmp_path / "a")
@@ -117,6 +148,24 @@ def test_push_to_hub_uploads_the_folder(monkeypatch):
     assert address == "https://huggingface.co/me/tiny" and calls[0] == ("me/tiny", True, True)
     assert calls[1] == ["README.md", "config.json", "model.safetensors"]
     assert 'from_pretrained("me/tiny")' in calls[2]
+
+
+def test_push_to_hub_renames_the_model_in_no_other_place(monkeypatch):
+    "The folder is called as the architecture is, and so is a word of the configuration."
+    import huggingface_hub
+
+    pages = []
+
+    class Api:
+        def create_repo(self, *_, **__): ...
+
+        def upload_folder(self, folder_path, **_):
+            pages.append((folder_path / "README.md").read_text(encoding="utf-8"))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    push_to_hub(get_backbone("resnet_tiny"), "me/resnet_tiny", about="Größe → klein")
+    assert 'from_pretrained("me/resnet_tiny")' in pages[0] and "Größe → klein" in pages[0]
+    assert '"name": "resnet_tiny"' in pages[0]
 
 
 def test_a_repository_is_loaded_by_its_name(tmp_path, monkeypatch):

@@ -118,8 +118,14 @@ def test_knn_explains_mistakes():
         nearest_neighbours(train, train[0], k=1)
     with pytest.raises(ValueError, match="k=0"):
         nearest_neighbours(train, train, k=0)
-    with pytest.raises(ValueError, match="3 of 10 known images have no class"):
+    with pytest.raises(ValueError, match="knn_predict: 3 of 10 train_targets are below 0"):
         knn_predict(train, names.clone().index_fill_(0, torch.tensor([0, 4, 5]), -1), train, k=2)
+    with pytest.raises(ValueError, match="knn_accuracy: 10 of 10 test_targets are below 0"):
+        knn_accuracy(train, names, train, torch.full((10,), -1), k=2)
+    with pytest.raises(ValueError, match=r"test_features \(10, \d+\) and test_targets \(9,\)"):
+        knn_accuracy(train, names, train, names[:9], k=2)
+    with pytest.raises(ValueError, match=r"train_targets \(9,\)"):
+        knn_accuracy(train, names[:9], train, names, k=2)
     broken = train.clone()
     broken[1, 3], broken[7, 0] = torch.nan, torch.inf
     with pytest.raises(ValueError, match="2 of 10 rows of features hold nan"):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from nenya_nb.data import ImageDataset
+from nenya_nb.data import ImageDataset, load_hdf5
 from nenya_nb.evaluation import (
     LatentWriter,
     create_latents,
@@ -213,6 +213,84 @@ def test_the_latents_of_something_else_are_not_mixed_in(tmp_path, data, other):
     extract_latents(model, data, path=path, resume=False, **options)
 
 
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize(
+    "names", [["train"], ["train_targets"], ["train_progress"], ["train", "train_targets"]]
+)
+def test_what_it_did_not_write_is_never_replaced(tmp_path, data, names, resume):
+    path = tmp_path / "cutouts.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["telescope"] = "a"
+        for name in names:
+            file[name] = np.ones((50, 6), "float32") if name == "train" else np.arange(50)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"table '{names[0]}'.*did not write"):
+        extract_latents(net(), data, path=path, resume=resume)
+    with pytest.raises(ValueError, match="did not write"):
+        create_latents(path, "train", 50, 6, {})
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+    extract_latents(net(), data, path=path, partition="latents", resume=resume)
+    with h5py.File(path) as file:
+        assert {*names, "latents"} < {*file} and file.attrs["telescope"] == "a"
+
+
+def test_the_images_survive_their_own_latents(tmp_path):
+    path = tmp_path / "cutouts.h5"
+    with h5py.File(path, "w") as file:
+        file["train"] = np.random.default_rng(0).normal(size=(20, 8, 8)).astype("float32")
+    before = path.read_bytes()
+    model, images = nn.Flatten(), load_hdf5(path)
+    with pytest.raises(ValueError, match=r"'train', \(20, 8, 8\)"):
+        extract_latents(model, images, path=path)
+    assert path.read_bytes() == before
+    extract_latents(model, images, path=path, partition="latents")
+    assert torch.equal(load_hdf5(path).images[:], images.images[:])
+
+
+def test_a_table_with_an_empty_manifest_is_something_else(tmp_path, data):
+    path = tmp_path / "latents.h5"
+    create_latents(path, "train", 50, 6, {})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="from something else"):
+        extract_latents(net(), data, path=path)
+    assert path.read_bytes() == before
+
+
+def test_the_device_does_not_decide_whose_latents_they_are(tmp_path, data, monkeypatch):
+    class Rounding(ImageDataset):
+        "The same images, but for the last bit on another device."
+
+        def batches(self, batch_size=256, device=None, start=0):
+            for images, targets in super().batches(batch_size, None, start):
+                yield images if str(device) == "cpu" else images * (1 + 1e-6), targets
+
+    path, asked, model = tmp_path / "latents.h5", [], net()
+    data = Rounding(data.images, data.targets, name="noise", mean=data.mean, std=data.std)
+    extract_latents(model, data, path=path)
+    model.register_forward_hook(lambda *_: asked.append(1))
+    # the same one, but called by another name, as a GPU would be
+    extract_latents(model, data, device=torch.device("cpu", 0), path=path)
+    assert not asked
+
+
+def test_the_home_folder_has_a_short_name(tmp_path, data, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    made = extract_latents(net(), data, path="~/some/latents.h5")
+    assert [p.name for p in tmp_path.iterdir()] == ["some"]
+    assert torch.equal(load_latents("~/some/latents.h5").features, made.features)
+    assert partitions("~/some/latents.h5") == {"train": (50, 50)}
+
+
+def test_images_alone_have_no_targets(tmp_path, data):
+    images = data.batch()
+    found = extract_latents(net(), images, batch_size=16)
+    assert torch.equal(found.features, extract_latents(net(), data, batch_size=16).features)
+    assert (found.targets == -1).all()
+    streamed = extract_latents(net(), images, batch_size=16, path=tmp_path / "latents.h5")
+    assert torch.equal(streamed.features, found.features)
+
+
 def test_manifest_says_who_and_what(tmp_path, data):
     model, path = net(), tmp_path / "latents.h5"
     model.build_config = {"type": "Net", "width": 5}
@@ -230,8 +308,11 @@ def test_layer_gives_what_the_layer_gave(data):
     maps = extract_latents(model, data, layer="0").features
     torch.testing.assert_close(maps, model[0](data.batch()).mean((2, 3)).detach())
     assert model.training and not model[0]._forward_hooks
-    with pytest.raises(ValueError, match="Unknown layer '7'"):
+    with pytest.raises(ValueError, match="Unknown layer '7'.* Known: 0, 1, 2, 3"):
         extract_latents(model, data, layer="7")
+    tokens = nn.Sequential(nn.Flatten(2), nn.Linear(64, 5))
+    rows = extract_latents(tokens, data, layer="1").features
+    torch.testing.assert_close(rows, tokens(data.batch()).mean(1).detach())
 
 
 def test_files_of_others_are_read(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from nenya_nb.core import Clock
 from nenya_nb.training import Batches, History, fit, read_csv
@@ -560,6 +560,22 @@ def test_config_holds_the_numbers_of_the_optimizer_and_a_drawn_seed(tmp_path):
     assert {"torchvision", "timm", "accelerate", "numpy", "python"} <= set(config["versions"])
 
 
+def test_config_holds_lists_and_numbers_of_numpy(tmp_path):
+    given = dict(epochs=np.int64(2), lr=np.float32(0.5), weight_decay=[0.25, 0.5])
+    fit(Square(), batches(), checkpoint_dir=tmp_path, log_with=[], **QUIET | given)
+    settings = json.loads((tmp_path / "config.json").read_text())["settings"]
+    expected = dict(epochs=2, lr=0.5, weight_decay=[0.25, 0.5], log_with=[])
+    assert settings | expected == settings and "data" not in settings
+
+
+def test_the_home_folder_has_a_short_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    fit(Square(), batches(), epochs=1, checkpoint_dir="~/runs/first", **QUIET)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert (tmp_path / "runs" / "first" / "config.json").is_file()
+
+
 def test_on_start_error_marks_the_run_as_failed():
     class Bad:
         def on_start(self, run):
@@ -669,6 +685,22 @@ def test_batches_replay_an_epoch_of_a_stateful_loader():
     three = [read(fresh) for _ in range(3)]
     assert epochs == three[:2] and first + rest == three[2]
     assert again.loader.epoch == 3  # the next epoch goes on as well
+
+
+def test_a_stream_of_batches_is_divided_among_processes():
+    class Stream(IterableDataset):
+        def __len__(self):
+            return 12
+
+        def __iter__(self):
+            return iter((torch.full((4,), i), i) for i in range(12))
+
+    parts = [
+        list(Batches(DataLoader(Stream(), 4), torch.device("cpu"), rank=rank, count=2).epoch())
+        for rank in range(2)
+    ]
+    assert [targets.tolist() for _, targets in parts[0]] == [[0, 1], [4, 5], [8, 9]]
+    assert [targets.tolist() for _, targets in parts[1]] == [[2, 3], [6, 7], [10, 11]]
 
 
 def test_batches_do_not_disturb_the_global_generator():

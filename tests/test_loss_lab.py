@@ -3,42 +3,42 @@
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import traitlets
 from counting_store import Disk
 from torch import nn
 
-pytest.importorskip("anywidget")
-import traitlets  # noqa: E402
-
-from nenya_nb.data import ImageDataset, load_dataset  # noqa: E402
-from nenya_nb.models.algorithms.barlow_twins import BarlowTwins  # noqa: E402
-from nenya_nb.models.algorithms.byol import BYOL  # noqa: E402
-from nenya_nb.models.algorithms.dino import DINO, DINOLoss  # noqa: E402
-from nenya_nb.models.algorithms.lejepa import LeJEPA, LeJEPALoss, SIGReg  # noqa: E402
-from nenya_nb.models.algorithms.moco import MoCo  # noqa: E402
-from nenya_nb.models.algorithms.mocov3 import MoCoV3, MoCoV3Head  # noqa: E402
-from nenya_nb.models.algorithms.npid import NPID  # noqa: E402
-from nenya_nb.models.algorithms.rotation import RotationPred  # noqa: E402
-from nenya_nb.models.algorithms.simclr import SimCLR  # noqa: E402
-from nenya_nb.models.algorithms.simsiam import SimSiam  # noqa: E402
-from nenya_nb.models.algorithms.supcon import SupCon  # noqa: E402
-from nenya_nb.models.algorithms.swav import SwAV, SwAVHead, SwAVLoss  # noqa: E402
-from nenya_nb.models.algorithms.vicreg import VICReg, VICRegLoss  # noqa: E402
-from nenya_nb.models.dino_model import DinoProjectionHead  # noqa: E402
-from nenya_nb.models.heads import ContrastiveHead, LatentPredictHead  # noqa: E402
-from nenya_nb.models.losses import SupConLoss  # noqa: E402
-from nenya_nb.models.necks import NonLinearNeck  # noqa: E402
-from nenya_nb.training import fit  # noqa: E402
-from nenya_nb.widgets import base  # noqa: E402
-from nenya_nb.widgets.loss_frames import listen, make_frame  # noqa: E402
-from nenya_nb.widgets.loss_lab import LossLab, fixed_batch  # noqa: E402
-from nenya_nb.widgets.loss_numbers import loss_numbers, shadow_parts, sinkhorn_codes  # noqa: E402
-from nenya_nb.widgets.loss_pictures import moment_parts, shadow_density  # noqa: E402
+from nenya_nb.data import ImageDataset, load_dataset
+from nenya_nb.models.algorithms.barlow_twins import BarlowTwins
+from nenya_nb.models.algorithms.byol import BYOL
+from nenya_nb.models.algorithms.densecl import DenseCL, DenseCLNeck
+from nenya_nb.models.algorithms.dino import DINO, DINOLoss
+from nenya_nb.models.algorithms.lejepa import LeJEPA, LeJEPALoss, SIGReg
+from nenya_nb.models.algorithms.moco import MoCo
+from nenya_nb.models.algorithms.mocov3 import MoCoV3, MoCoV3Head
+from nenya_nb.models.algorithms.npid import NPID
+from nenya_nb.models.algorithms.rotation import RotationPred
+from nenya_nb.models.algorithms.simclr import SimCLR
+from nenya_nb.models.algorithms.simsiam import SimSiam
+from nenya_nb.models.algorithms.supcon import SupCon
+from nenya_nb.models.algorithms.swav import SwAV, SwAVHead, SwAVLoss
+from nenya_nb.models.algorithms.vicreg import VICReg, VICRegLoss
+from nenya_nb.models.dino_model import DinoProjectionHead
+from nenya_nb.models.heads import ContrastiveHead, LatentPredictHead
+from nenya_nb.models.losses import SupConLoss
+from nenya_nb.models.necks import NonLinearNeck
+from nenya_nb.training import fit
+from nenya_nb.widgets import base
+from nenya_nb.widgets.loss_frames import listen, make_frame
+from nenya_nb.widgets.loss_lab import LossLab, fixed_batch
+from nenya_nb.widgets.loss_numbers import loss_numbers, shadow_parts, sinkhorn_codes
+from nenya_nb.widgets.loss_pictures import moment_parts, shadow_density
 
 FIXTURE = Path(__file__).parent.parent / "js" / "test" / "fixtures" / "loss_lab.json"
 
@@ -125,6 +125,7 @@ def test_formula_gives_the_algorithms_own_loss(name, train, dataset):
     ("BarlowTwins", {"lambda_": 0.3}), ("VICReg", {"lambda_": 3.0, "mu": 11.0, "nu": 0.5}), ("LeJEPA", {"lambda_": 0.7}),
     ("SwAV", {"temperature": 0.3, "epsilon": 0.2, "iterations": 1}),
     ("DINO", {"temperature": 0.3, "teacher_temperature": 0.09}),
+    ("MoCoV3", {"temperature": 1.0}), ("SupCon scaled", {"temperature": 0.3}),
 ])  # fmt: skip
 def test_other_settings_give_the_loss_of_an_algorithm_built_with_them(name, settings, dataset):
     lab = LossLab(make(name), dataset, count=12)
@@ -133,7 +134,7 @@ def test_other_settings_give_the_loss_of_an_algorithm_built_with_them(name, sett
     other = make(name)
     place = {"temperature": ["head.temperature"], "lambda_": ["loss_fn.lambd"]}
     place |= {"mu": ["loss_fn.mu"], "nu": ["loss_fn.nu"]}
-    if name in ("SupCon", "SwAV"):
+    if name.startswith("SupCon") or name == "SwAV":
         place["temperature"] = ["loss_fn.temperature"]
         place |= {"epsilon": ["loss_fn.epsilon"], "iterations": ["loss_fn.sinkhorn_iterations"]}
     if name == "SupCon":
@@ -267,12 +268,47 @@ def test_callback_keeps_one_frame_an_epoch(dataset):
         device="cpu",
     )
     assert history.state == "finished" and lab.times == [0, 2, 4] and lab.frame == 2
+    assert lab.data["epoch"] == 4, "the page says which epoch it shows while another is on its way"
     shown = lab.data["loss"]
     lab.frame = 0
-    assert lab.data["loss"] != shown
+    assert lab.data["loss"] != shown and lab.data["epoch"] == 0
     with pytest.raises(traitlets.TraitError, match="there are 3"):
         lab.frame = 3
-    assert len(lab.page_state()["frames"]) == 3
+    assert [frame["epoch"] for frame in lab.page_state()["frames"]] == [0, 2, 4]
+
+
+def test_the_last_epoch_is_looked_at_whatever_every_is(dataset):
+    lab = LossLab(count=8, every=2)
+    train(make("SimCLR"), dataset, lab, epochs=3)
+    assert lab.times == [0, 2, 3]
+
+
+def test_of_too_many_frames_every_second_goes_and_the_reader_stays(dataset, monkeypatch):
+    lab = LossLab(make("SimCLR"), dataset, count=8)
+    size = sum(array.nbytes for array in lab._kept[0].arrays.values())
+    monkeypatch.setattr(LossLab, "budget", 5 * size)
+    for _ in range(4):
+        lab.look(make("SimCLR"))
+        assert lab.frame == len(lab.times) - 1, "the newest is followed"
+    lab.frame = 2
+    lab.look(make("SimCLR"))
+    assert lab.times == [0, 2, 4, 5] and lab.frame == 1 and lab.data["epoch"] == 2
+    assert [frame["epoch"] for frame in lab.page_state()["frames"]] == lab.times
+
+
+def test_several_kinds_of_loss_in_one_lab(dataset):
+    torch.manual_seed(0)
+    lejepa = LeJEPA(small(), neck(6), LeJEPALoss(0.05, SIGReg(20)), num_local=0)
+    lab = LossLab(lejepa, dataset, count=8)
+    assert lab.lambda_ == 0.05
+    lab.look(make("VICReg"))
+    assert set(lab.settings) == {"lambda_", "mu", "nu"} and lab.lambda_ == 25
+    assert math.isclose(lab.numbers["loss"], lab.numbers["own"], rel_tol=1e-4)
+    assert "VICReg, moments" in repr(lab) and lab._still()
+    lab.frame = 0
+    assert lab.settings == {"lambda_": 0.05}
+    with pytest.raises(traitlets.TraitError, match="a share"):
+        lab.lambda_ = 25
 
 
 def train(algorithm, dataset, lab, epochs=2, **options):
@@ -374,9 +410,51 @@ def test_a_batch_of_ones_own_is_enough():
 def test_too_much_to_send_becomes_a_smaller_batch(dataset, monkeypatch):
     monkeypatch.setattr("nenya_nb.widgets.loss_lab._MOST", 400)
     lab = LossLab(make("MoCo"), dataset, count=16)
-    assert len(lab.classes) < 16 and math.isclose(
-        lab.numbers["loss"], lab.numbers["own"], rel_tol=1e-4
-    )
+    left = len(lab.classes)
+    assert f"Looked at {left} of 16 images" in lab.data["notes"][-1]
+    assert left < 16 and math.isclose(lab.numbers["loss"], lab.numbers["own"], rel_tol=1e-4)
+
+
+def test_a_part_of_a_loss_is_not_stretched_to_the_whole(dataset):
+    torch.manual_seed(0)
+    backbone = small()[:3]
+    backbone.output_dim = 8
+    options = dict(length=40, warmup_steps=0)
+    dense = DenseCL(backbone, DenseCLNeck(8, 16, 8, num_grid=2), **options)
+    frame = LossLab(dense, dataset, count=8)._kept[0]
+    assert frame.scale == 1 and math.isclose(loss_numbers(frame)["loss"], frame.loss, rel_tol=1e-4)
+    whole = float(re.search(r"whole loss of the algorithm is (.+)\.$", frame.notes[-1])[1])
+    assert "1 of 2 questions" in frame.notes[0] and not math.isclose(whole, frame.loss)
+    swav = SwAV(small(), neck(), SwAVHead(8, 6), num_local=2, length=16)
+    frame = LossLab(swav, dataset, count=8)._kept[0]
+    assert frame.scale == 1 and "queue" in frame.notes[0] and "whole loss" in frame.notes[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["VICReg", "LeJEPA", "BarlowTwins", "SimCLR", "SwAV", "DINO", "BYOL"]
+)
+def test_a_network_that_diverged_has_its_page(name, dataset):
+    algorithm = make(name)
+    with torch.no_grad():
+        algorithm.backbone[0].weight.fill_(torch.nan)
+    lab = LossLab(algorithm, dataset, count=8)
+    assert lab.data["loss"] is None and '"loss":null' in lab.to_html()
+    assert "nan" in repr(lab) and lab._still()
+
+
+def test_looking_leaves_the_dice_of_other_devices_alone(dataset, monkeypatch):
+    algorithm, seeded = make("SimCLR"), []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    LossLab(algorithm, dataset, count=8)
+    assert not seeded
+
+
+def test_a_setting_of_another_kind_is_named(dataset):
+    frame = LossLab(make("SimCLR"), dataset, count=8)._kept[0]
+    with pytest.raises(TypeError, match="kind contrast 'lambda_'. Known: temperature"):
+        loss_numbers(frame, lambda_=1.0)
+    with pytest.raises(TypeError, match="Unknown setting 'temprature'. Did you mean 'temperature'"):
+        LossLab(make("SimCLR"), dataset, temprature=0.2)
 
 
 def test_page_and_still_and_text(dataset):
@@ -393,7 +471,10 @@ def test_page_and_still_and_text(dataset):
     "name", ["SimCLR", "MoCo", "BarlowTwins", "VICReg", "LeJEPA", "SwAV", "DINO", "BYOL", "SupCon"]
 )
 def test_every_kind_has_its_still(name, dataset):
-    assert LossLab(make(name), dataset, count=8).figure() is not None
+    lab = LossLab(make(name), dataset, count=8)
+    left, right, *bars = lab.figure().axes
+    assert left.images and right.images and len(bars) == 2
+    assert lab._still().startswith(b"\x89PNG")
 
 
 # --- for the front end ------------------------------------------------------------------------------------------------
@@ -402,7 +483,7 @@ TRIED = {
     "SimCLR": [{}, {"temperature": 0.5}],
     "SupCon scaled": [{}, {"temperature": 0.02}],
     "MoCo": [{}, {"temperature": 1.5}],
-    "MoCoV3": [{}],
+    "MoCoV3": [{}, {"temperature": 1.0}],
     "NPID": [{}],
     "BarlowTwins": [{}, {"lambda_": 0.2}],
     "VICReg": [{}, {"lambda_": 2.0, "mu": 0.0, "nu": 7.0}],

@@ -226,3 +226,15 @@ def test_losses_of_two_processes_equal_one(tmp_path):
             torch.testing.assert_close(
                 found[name], expected[name], msg=lambda m, n=name: f"{n}: {m}"
             )
+
+
+def test_supcon_of_one_view_of_one_image_is_0():
+    x = torch.randn(1, 1, 8, requires_grad=True)
+    loss = SupConLoss()(x)
+    loss.backward()
+    assert loss == 0 and not x.grad.any()
+
+
+def test_supcon_refuses_a_base_temperature_of_0():
+    with pytest.raises(ValueError, match="base_temperature=0 too, or None"):
+        SupConLoss(base_temperature=0)

@@ -163,7 +163,8 @@ def test_decoder_refuses_a_wrong_grid():
 @pytest.mark.parametrize("norm_pix", [True, False])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_mae_matches_transformers(norm_pix, channels):
-    transformers = pytest.importorskip("transformers", minversion="5")
+    import transformers
+
     config = transformers.ViTMAEConfig(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=48,
         image_size=32, patch_size=8, num_channels=channels, layer_norm_eps=1e-6,

@@ -174,6 +174,7 @@ def test_masked_gives_the_mask_of_the_crop_and_not_of_the_image():
         (lambda: RandomMask(ratio=-0.1), "ratio is -0.1"),
         (lambda: RandomMask(4, 8)(blank(1, 30)), "30x30 px do not divide.*24x24"),
         (lambda: RandomMask(4, 8).get_output_shape([3, 32, 20]), "32x20 px do not divide"),
+        (lambda: RandomMask(4, 32)(blank(1, 16)), "resize the images to 32x32 px"),
         (lambda: BlockMask(0), "num_masked=0"),
         (lambda: BlockMask(5, aspect=(2.0, 1.0)), "aspect"),
         (lambda: BlockMask(196)(blank(1, 224)), "196 patches of 16 px; leave at least one"),

@@ -46,6 +46,14 @@ def test_monitor_takes_a_last_sample_at_the_current_step():
     assert history.columns()["ram"][0].tolist() == [17]
 
 
+def test_a_slow_sample_belongs_to_the_step_at_its_end():
+    history = History()
+    with Monitor(history, interval=60) as monitor:
+        monitor.gauges.read = lambda: history.log(17, {"loss": 0.0}) or {"ram": 1.0}
+    history.flush()
+    assert history.columns()["ram"][0].tolist() == [17] and history.step == 17
+
+
 def test_monitor_ends_when_the_block_raises():
     history, before = History(), threading.active_count()
     with pytest.raises(KeyError), Monitor(history, interval=60):
@@ -135,10 +143,10 @@ def test_without_a_driver_library_torch_counters_remain(monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gauges_on_a_real_card_do_not_wait_for_it():
-    gauges = Gauges("cuda")
+    gauges, kept = Gauges("cuda"), torch.zeros(2**20, device="cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:
         values = gauges.read()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert values["gpu_mem_peak"] >= 0
+    assert values["gpu_mem_peak"] >= kept.nbytes / 2**20

@@ -236,11 +236,18 @@ def test_wrong_parts_are_refused():
         NPID(nn.Flatten(), length=N)
 
 
+def test_the_memory_is_as_wide_as_the_embeddings_of_any_neck():
+    algorithm = NPID(resnet_tiny(), nn.Linear(128, 16), length=N)
+    assert algorithm.memory.dim == 16 and algorithm(*batch(), mode="loss")["loss"].isfinite()
+    assert NPID(resnet_tiny(), nn.Identity(), length=N).memory.dim == 128
+
+
 def test_wrong_use_is_refused():
     algorithm, (views, index) = small(), batch()
-    for wrong in ((views * 2, index), (views, None)):
-        with pytest.raises(ValueError, match="one view of each image"):
-            algorithm(*wrong, mode="loss")
+    with pytest.raises(ValueError, match="NPID takes one view of each image, got 2"):
+        algorithm(views * 2, index, mode="loss")
+    with pytest.raises(ValueError, match="NPID needs targets; they are the images' numbers"):
+        algorithm(views, mode="loss")
 
     class Loader(list):
         dataset = [0] * 21

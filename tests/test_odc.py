@@ -10,7 +10,7 @@ from torch import nn
 
 from nenya_nb.core import Clock
 from nenya_nb.data import ImageDataset
-from nenya_nb.models import LinearNeck, build, resnet_tiny
+from nenya_nb.models import ClsHead, LinearNeck, build, mlp, resnet_tiny
 from nenya_nb.models.algorithms.deepcluster import DeepCluster, Sobel, cluster_means
 from nenya_nb.models.algorithms.npid import NPID, SimpleMemory
 from nenya_nb.models.algorithms.odc import ODC, ODCMemory, ODCNeck
@@ -276,12 +276,18 @@ def test_wrong_parts_and_use_are_refused():
         ODC(resnet_tiny())
     with pytest.raises(ValueError, match="the memory holds 8"):
         small(memory=ODCMemory(N, 8, K, min_cluster=4))
-    with pytest.raises(ValueError, match="interval is 0"):
-        small(interval=0)
+    for neck in (None, mlp(128, 16)):
+        with pytest.raises(ValueError, match="interval must be at least 1, got 0"):
+            ODC(resnet_tiny(), neck, length=N, num_classes=2, interval=0)
+    with pytest.raises(ValueError, match="head has 3 answers, but there are 2 clusters"):
+        ODC(resnet_tiny(), head=ClsHead(256, 3), length=N, num_classes=2)
+    assert ODC(resnet_tiny(), mlp(128, 16), length=N, num_classes=2).memory.dim == 16
     with pytest.raises(ValueError, match="set backbone.output_dim"):
         ODC(nn.Flatten(), length=N)
     algorithm = small()
-    with pytest.raises(ValueError, match="one view of each image"):
+    with pytest.raises(ValueError, match="takes one view of each image, got 2"):
+        algorithm([torch.zeros(2, 3, 16, 16)] * 2, torch.arange(2), mode="loss")
+    with pytest.raises(ValueError, match="needs targets; they are the images' numbers"):
         algorithm([torch.zeros(2, 3, 16, 16)], mode="loss")
     with pytest.raises(ValueError, match="memory is for 80 images"):
         algorithm.on_epoch_start(loader(40), Clock(5, 2))

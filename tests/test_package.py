@@ -39,7 +39,8 @@ def test_wheel_holds_every_module_and_bundle(dists, repo):
     modules = {str(p.relative_to(repo)) for p in (repo / "nenya_nb").rglob("*.py")}
     assert modules <= names
     assert {f"nenya_nb/static/{name}" for name in BUNDLES} <= names
-    assert "nenya_nb/py.typed" in names
+    recipes = {str(p.relative_to(repo)) for p in (repo / "nenya_nb/recipes").glob("*.yaml")}
+    assert len(recipes) >= 9 and recipes | {"nenya_nb/py.typed"} <= names
     assert dists[0].stat().st_size <= WHEEL_LIMIT
 
 
@@ -105,6 +106,16 @@ def test_installed_star_import_gives_the_models(installed, tmp_path):
 def test_installed_widgets_find_their_bundles(installed, tmp_path):
     code = "from nenya_nb.widgets import LiveCurves\nprint(len(LiveCurves()._esm))"
     assert int(run_installed(installed, code, tmp_path)) > 10_000
+
+
+def test_installed_recipes_answer_to_their_names(installed, tmp_path):
+    code = (
+        "from nenya_nb.recipes import read_recipe, recipe_files\n"
+        "for name in recipe_files(): print(read_recipe(name).name)"
+    )
+    assert {"cifar10_simclr", "ocean_supcon"} <= set(
+        run_installed(installed, code, tmp_path).split()
+    )
 
 
 def test_installed_command_answers_without_importing_torch(installed, tmp_path):

@@ -158,6 +158,9 @@ def test_neighbour_agreement_counts():
     x = torch.tensor([[1.0, 0], [1, 0.01], [1, 0.02], [0, 1], [0.01, 1], [0.02, 1]])
     found = neighbour_agreement(x, torch.tensor([0, 0, 1, 1, 1, 1]), k=2)
     assert found.tolist() == [0.5, 0.5, 0, 1, 1, 1]
+    unknown = neighbour_agreement(x, torch.tensor([0, 0, -1, -1, -1, 1]), k=2)
+    assert unknown.isnan().tolist() == [False, False, True, True, True, False]
+    assert unknown[[0, 1, 5]].tolist() == [0.5, 0.5, 0]
 
 
 # --- UMAP -------------------------------------------------------------------------------------------------------------
@@ -170,7 +173,6 @@ def test_umap_missing_says_how_to_get_it(monkeypatch):
 
 
 def test_umap_keeps_clusters_starts_where_told_and_can_be_repeated():
-    pytest.importorskip("umap")
     targets = torch.arange(90) % 3
     x = rows(90, 10) / 10 + 5 * torch.eye(3, 10)[targets]
     fitted = UMAP(neighbours=8).fit(x)

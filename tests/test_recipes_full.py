@@ -1,19 +1,24 @@
 """Full-scale recipes: each is complete, says where its number comes from, builds in full and makes a step."""
 
+import functools
+import re
 from datetime import date
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 import yaml
 
+import nenya_nb.recipes
 from nenya_nb.cli import main
 from nenya_nb.data import load_dataset
-from nenya_nb.evaluation import load_latents, partitions
-from nenya_nb.recipes import is_recipe, read_recipe, recipe_table
+from nenya_nb.evaluation import load_latents, partitions, weights_sha256
+from nenya_nb.recipes import is_recipe, read_recipe, recipe_files, recipe_table
+from nenya_nb.training import latest_checkpoint, load_checkpoint
 
-FOLDER = Path(__file__).resolve().parent.parent / "nbs" / "recipes"
-RECIPES = sorted(FOLDER.glob("*.yaml"))
+LESSONS = Path(__file__).resolve().parent.parent / "nbs" / "recipes"
+RECIPES = list(recipe_files().values())
 TINY = """
 data: {name: digits, size: 16}
 splits: {pretrain: test}
@@ -64,6 +69,27 @@ def test_a_shorter_run_warms_up_for_the_same_part():
     assert int(rates.argmax()) == 2  # of ten steps
 
 
+@pytest.mark.parametrize(
+    "settings, asked, warmup",
+    [
+        ({"warmup_epochs": 2}, 5, 1.0),  # of the 10 epochs of `fit`
+        ({"warmup_epochs": None}, 5, None),
+        ({"warmup_epochs": 2, "epochs": 8}, 4, 1.0),
+        ({"epochs": 8}, 4, None),
+    ],
+)
+def test_warm_up_follows_the_epochs_also_where_a_recipe_leaves_them_out(
+    tiny, monkeypatch, settings, asked, warmup
+):
+    seen = []
+    recipe = read_recipe(tiny)
+    recipe.fit = settings
+    kept = functools.wraps(nenya_nb.recipes.fit)(lambda *_, **said: seen.append(said))
+    monkeypatch.setattr("nenya_nb.recipes.fit", kept)
+    recipe.trial(epochs=asked)
+    assert seen[0]["epochs"] == asked and seen[0].get("warmup_epochs") == warmup
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipe_says_where_its_number_comes_from(path):
     recipe, text = read_recipe(path), path.read_text()
@@ -74,10 +100,19 @@ def test_recipe_says_where_its_number_comes_from(path):
     if ours := recipe.about["measured_by_us"]:
         assert set(ours) == {"value", "device", "date"} and isinstance(ours["date"], date)
         assert 0 < ours["value"] <= 100 and len(ours["device"]) > 3
-    assert text.startswith("# ") and f"nbs/recipes/{path.name}" in text
+    assert text.startswith("# ") and f"--config {path.stem}" in text
     assert {"epochs", "batch_size", "optimizer", "lr", "weight_decay"} <= set(recipe.fit)
-    notebooks = "".join(n.read_text() for n in FOLDER.glob("*.ipynb"))
-    assert path.stem in notebooks or path.stem.split("_")[0] in notebooks
+
+
+def test_lessons_show_every_recipe_and_no_other():
+    "In their stored outputs: as a row of a table, or as the file with its command."
+    shown = set()
+    for lesson in LESSONS.glob("[0-9]*.ipynb"):
+        for cell in nbformat.read(lesson, as_version=4).cells:
+            outputs = [o.get("data", {}).get("text/markdown", "") for o in cell.get("outputs", [])]
+            shown.update(re.findall(r"^\| (\w+_\w+) \|", "\n".join(outputs), re.M))
+            shown.update(re.findall(r"--config (\w+)", "\n".join(outputs)))
+    assert shown == set(recipe_files())
 
 
 def test_recipe_tells_whose_number_it_has():
@@ -109,6 +144,31 @@ def test_recipe_runs_with_its_settings(tiny, tmp_path):
     columns = history.columns()
     assert len(columns["loss"][0]) == 355 // 64 and len(columns["knn"][0]) == 2
     assert (tmp_path / "run" / "history.csv").exists() and max(columns["lr"][1]) <= 0.01
+
+
+def test_recipe_trains_the_network_that_it_is_given(tiny, tmp_path):
+    recipe = read_recipe(tiny)
+    recipe.evaluate = {}
+    model = recipe.build()
+    before = weights_sha256(model)
+    recipe.run(tmp_path / "run", algorithm=model, device="cpu", progress=False)
+    assert weights_sha256(model) != before
+    saved = recipe.build()
+    load_checkpoint(latest_checkpoint(tmp_path / "run" / "checkpoints"), saved)
+    assert weights_sha256(model) == weights_sha256(saved)
+
+
+@pytest.mark.parametrize("pretrain, times", [("train", 2), ("test", 3)])
+def test_recipe_loads_no_images_twice(tiny, monkeypatch, pretrain, times):
+    loaded = []
+    monkeypatch.setattr(
+        "nenya_nb.recipes.load_dataset",
+        lambda name, split, **options: loaded.append(split) or load_dataset(name, split, **options),
+    )
+    recipe = read_recipe(tiny)
+    recipe.splits = {"pretrain": pretrain}
+    recipe.run(device="cpu", progress=False, batch_size=355)
+    assert len(loaded) == times and {"train", "test"} == set(loaded)
 
 
 def test_recipe_optimizer_takes_options(tiny):

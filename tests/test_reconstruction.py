@@ -2,19 +2,17 @@
 
 import pytest
 import torch
+import traitlets
 from torch import nn
 
-pytest.importorskip("anywidget")
-import traitlets  # noqa: E402
-
-from nenya_nb.models import CAE, IJEPA, MAE, SimMIM, SimSiam, SupCE, get_backbone  # noqa: E402
-from nenya_nb.models.algorithms.mae import MAEPretrainDecoder, MAEPretrainHead  # noqa: E402
-from nenya_nb.models.algorithms.simmim import SimMIMViT  # noqa: E402
-from nenya_nb.models.backbones.masked_vit import CAEViT, MAEViT  # noqa: E402
-from nenya_nb.widgets import base  # noqa: E402
-from nenya_nb.widgets.masked import draw_mask, fill_in, masked_pass  # noqa: E402
-from nenya_nb.widgets.pixels import unpack_array  # noqa: E402
-from nenya_nb.widgets.reconstruction import ReconstructionViewer  # noqa: E402
+from nenya_nb.models import CAE, IJEPA, MAE, SimMIM, SimSiam, SupCE, get_backbone
+from nenya_nb.models.algorithms.mae import MAEPretrainDecoder, MAEPretrainHead
+from nenya_nb.models.algorithms.simmim import SimMIMViT
+from nenya_nb.models.backbones.masked_vit import CAEViT, MAEViT
+from nenya_nb.widgets import base
+from nenya_nb.widgets.masked import draw_mask, fill_in, masked_pass
+from nenya_nb.widgets.pixels import unpack_array
+from nenya_nb.widgets.reconstruction import ReconstructionViewer
 
 ARCH = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
@@ -169,8 +167,17 @@ def test_not_every_algorithm_masks(images):
         ReconstructionViewer(make("mae"), torch.randn(17, 3, 32, 32))
     with pytest.raises(traitlets.TraitError, match="beside"):
         ReconstructionViewer(make("mae"), images, beside="blur")
-    with pytest.raises(TypeError, match="unknown setting 'colour'"):
+    with pytest.raises(TypeError, match="Unknown setting 'colour'"):
         ReconstructionViewer(make("mae"), images, colour=1)
+    with pytest.raises(ValueError, match="every=0; expected 1 epoch"):
+        ReconstructionViewer(make("mae"), images, every=0)
+
+
+def test_masks_are_drawn_without_the_dice_of_other_devices(images, monkeypatch):
+    algorithm, seeded = make("mae"), []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    ReconstructionViewer(algorithm, images)
+    assert not seeded
 
 
 def test_frames_are_thinned_and_the_ends_stay(images, monkeypatch):
@@ -185,6 +192,11 @@ def test_frames_are_thinned_and_the_ends_stay(images, monkeypatch):
     viewer.frame = 0
     viewer.add_frame("later")
     assert viewer.frame == 0  # stays where one looks
+    while len(viewer.times) < 6:
+        viewer.add_frame(f"epoch {len(viewer.times)}")
+    viewer.frame, seen = 4, viewer.times[4]
+    viewer.add_frame("last")  # too many: now every second one is dropped
+    assert len(viewer.times) == 4 and viewer.times[viewer.frame] == seen
 
 
 def test_an_error_of_a_masked_method_stays_its_own(images):

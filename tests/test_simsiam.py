@@ -13,7 +13,7 @@ from nenya_nb.models.backbones.resnet_variants import resnet_tiny
 from nenya_nb.models.config import build
 from nenya_nb.models.heads import LatentPredictHead
 from nenya_nb.models.losses import CosineSimilarityLoss
-from nenya_nb.models.necks import NonLinearNeck
+from nenya_nb.models.necks import NonLinearNeck, mlp
 from nenya_nb.training.optim import build_optimizer
 
 torch.set_num_threads(1)
@@ -186,8 +186,10 @@ def test_simsiam_refuses_other_numbers_of_views(count):
 def test_simsiam_refuses_parts_without_width():
     with pytest.raises(ValueError, match="set backbone.output_dim"):
         SimSiam(nn.Flatten())
-    with pytest.raises(ValueError, match="set neck.output_dim"):
-        SimSiam(Flat(), nn.Identity())
+    for neck, width in ((mlp(128, 32, 16), 16), (nn.Identity(), 128)):
+        assert SimSiam(resnet_tiny(), neck).head.predictor.input_dim == width
+    with pytest.raises(ValueError, match="set its output_dim"):
+        SimSiam(nn.Flatten(), nn.Identity())
     with pytest.raises(ValueError, match="neck expects 64"):
         SimSiam(resnet_tiny(), NonLinearNeck(64, 8, 8))
 

@@ -7,25 +7,23 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+import traitlets
 from torch import nn
 
-pytest.importorskip("anywidget")
-import traitlets  # noqa: E402
-
-from nenya_nb.core import Clock  # noqa: E402
-from nenya_nb.data import load_dataset  # noqa: E402
-from nenya_nb.models import (  # noqa: E402
+from nenya_nb.core import Clock
+from nenya_nb.data import load_dataset
+from nenya_nb.models import (
     SimCLR,
     SwinTransformer,
     VisionTransformer,
     resnet18,
     resnet_tiny,
 )
-from nenya_nb.training import fit  # noqa: E402
-from nenya_nb.widgets import base  # noqa: E402
-from nenya_nb.widgets.base import script_json  # noqa: E402
-from nenya_nb.widgets.stage_data import pack_field, pack_maps  # noqa: E402
-from nenya_nb.widgets.stages import StageExplorer  # noqa: E402
+from nenya_nb.training import fit
+from nenya_nb.widgets import base
+from nenya_nb.widgets.base import script_json
+from nenya_nb.widgets.stage_data import pack_field, pack_maps
+from nenya_nb.widgets.stages import StageExplorer
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -119,7 +117,8 @@ def test_families_make_pages_and_stills(make, images):
 
 
 def test_timms_networks_work():
-    timm = pytest.importorskip("timm")
+    import timm
+
     explorer = StageExplorer(timm.create_model("convnext_atto"), [1, 3, 64, 64])
     assert explorer.fields["stages.0"].layout.kind == "map"
     vit = StageExplorer(timm.create_model("vit_tiny_patch16_224"), [1, 3, 224, 224])
@@ -155,6 +154,14 @@ def test_size_goes_to_the_nearest_that_is_known():
         StageExplorer(torchvision.models.resnet18())
 
 
+def test_a_shape_beside_images_has_to_be_theirs(net, images):
+    assert StageExplorer(net, [1, 3, 64, 64], images).size == 64
+    with pytest.raises(ValueError, match=r"but the images are \[2, 3, 64, 64\]; leave it out"):
+        StageExplorer(net, [1, 3, 128, 128], images)
+    with pytest.raises(ValueError, match="every=0; expected 1 epoch"):
+        StageExplorer(net, images=images, every=0)
+
+
 def test_another_stage_keeps_channel_and_position_possible(net, images):
     explorer = StageExplorer(net, images=images, selected="layer4", channel=500, position=(1, 1))
     explorer.selected = "fc"
@@ -182,6 +189,8 @@ def test_a_position_is_measured_when_asked(net, images):
     explorer._asked(explorer, {"want": "field", "stage": EVIL, "position": [0, 0]}, [])
     with pytest.raises(ValueError, match="measured on images"):
         StageExplorer(net, [1, 3, 32, 32]).effective_field()
+    with pytest.raises(ValueError, match="Unknown stage 'layer9'. Did you mean 'layer"):
+        explorer.effective_field("layer9")
 
 
 def test_a_map_is_sent_in_full_when_asked(net, images):
@@ -257,6 +266,36 @@ def test_a_name_nobody_could_read_is_cut_and_still_leads_to_its_stage():
     with pytest.raises(traitlets.TraitError) as error:
         explorer.selected = "y" * 1_000_000
     assert len(str(error.value)) < 1000
+
+
+def test_a_network_that_diverged_has_its_page(images):
+    net = resnet18(num_classes=4)
+    with torch.no_grad():
+        net.conv1.weight.fill_(torch.nan)
+    explorer = StageExplorer(net, images=images)
+    assert "problem" not in explorer.to_html() and explorer._still()
+    assert all(field["peak"] == 0 for field in explorer.effective.values())
+
+
+def test_a_network_whose_slopes_nobody_can_take_has_its_page():
+    class Rounds(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.round()
+
+        @staticmethod
+        def backward(ctx, slope):
+            raise RuntimeError("no slope here")
+
+    class Net(nn.Module):
+        def forward(self, x):
+            return Rounds.apply(x)
+
+    explorer = StageExplorer(
+        nn.Sequential(nn.Conv2d(3, 4, 3), Net()), images=torch.rand(1, 3, 8, 8)
+    )
+    state = explorer.page_state()
+    assert all("no slope here" in field["problem"] for field in state["effective"].values())
 
 
 def test_images_of_other_kinds_are_drawn():

@@ -95,12 +95,16 @@ def test_fits_asks_the_machine(monkeypatch):
 
 def test_a_containers_limit_counts(monkeypatch, tmp_path):
     allowed, used = tmp_path / "max", tmp_path / "current"
-    monkeypatch.setattr(stores, "_LIMITS", ((allowed, used),))
+    monkeypatch.setattr(stores, "_LIMITS", ((tmp_path, "max", "current", "inactive_file"),))
     assert stores._container_memory() is None
+    (tmp_path / "memory.stat").write_text("anon 2\ninactive_file 0\nactive_file 1\n")
     allowed.write_text("max\n"), used.write_text("5\n")
     assert stores._container_memory() is None
     allowed.write_text("4096\n")
     assert stores._container_memory() == 4091 == free_memory()
+    used.write_text("4000\n")  # most of it are files that were read once
+    (tmp_path / "memory.stat").write_text("anon 2\ninactive_file 3000\nactive_file 1\n")
+    assert stores._container_memory() == 3096 == free_memory()
 
 
 @pytest.mark.parametrize("recipe", ["two_views", {"type": "multi_crop", "num_local": 2}])

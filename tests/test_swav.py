@@ -237,13 +237,6 @@ def test_swav_loss_is_lightlys_on_the_same_scores():
     torch.testing.assert_close(algorithm(crops, mode="loss")["loss"], expected)
 
 
-def test_swav_gradient_reaches_everything():
-    algorithm = small()
-    algorithm(views(), mode="loss")["loss"].backward()
-    for name, parameter in algorithm.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
-
-
 @pytest.mark.parametrize(("freeze_steps", "frozen"), [(None, 3), (2, 2), (0, 0)])
 def test_swav_prototypes_stay_at_first(freeze_steps, frozen):
     torch.manual_seed(0)
@@ -336,8 +329,7 @@ def test_swav_refuses_parts_that_do_not_fit():
         SwAV(resnet_tiny(), SwAVNeck(128, 32, 16), SwAVHead(32, K))
     with pytest.raises(ValueError, match=r"does not say how wide its features are"):
         SwAV(nn.Flatten())
-    with pytest.raises(ValueError, match="how wide its embeddings are"):
-        SwAV(resnet_tiny(), mlp(128, 64))
+    assert SwAV(resnet_tiny(), mlp(128, 64)).head.input_dim == 64
     with pytest.raises(ValueError, match="backbone gives 128 features but neck expects 64"):
         SwAV(resnet_tiny(), SwAVNeck(64, 64))
 

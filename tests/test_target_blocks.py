@@ -148,5 +148,7 @@ def test_blocks_refuse_impossible_settings(options, text):
 def test_blocks_refuse_images_that_do_not_fit():
     with pytest.raises(ValueError, match="resize the images to 32x28 px"):
         TargetBlocks(4).counts((1, 3, 33, 30))
+    with pytest.raises(ValueError, match="resize the images to 16x16 px"):
+        TargetBlocks(16).counts((1, 3, 8, 30))
     with pytest.raises(ValueError, match="may leave nothing to see"):
         TargetBlocks(4, 6).get_output_shape((1, 3, 32, 32))

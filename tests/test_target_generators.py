@@ -62,12 +62,11 @@ def test_hog_matches_slow_reference(size, nbins, pool, window, smooth):
 
 @pytest.mark.parametrize("nbins", [6, 9])
 def test_hog_matches_scikit_image(nbins):
-    skimage = pytest.importorskip("skimage.feature")
+    from skimage.feature import hog
+
     torch.manual_seed(0)
     image = torch.rand(32, 48, dtype=torch.float64)
-    theirs = skimage.hog(image.numpy(), nbins, (8, 8), (1, 1), "L2", feature_vector=False)[
-        :, :, 0, 0
-    ]
+    theirs = hog(image.numpy(), nbins, (8, 8), (1, 1), "L2", feature_vector=False)[:, :, 0, 0]
     hog = HOGGenerator(
         nbins, 8, 0, 8, smooth=False
     )  # angles from the vertical: turn the image over
@@ -365,3 +364,10 @@ def test_target_generators_are_built_from_configs():
     vit["type"] = "nenya_nb.models.backbones.vit.VisionTransformer"
     frozen = build({"type": HERE + "FrozenFeatures", "backbone": vit, "tokens": True, "twin": twin})
     assert frozen(torch.randn(2, 3, 32, 32)).shape == (2, 4, 24)
+
+
+def test_frozen_features_copy_and_freeze_their_twin():
+    twin = nn.Conv2d(3, 3, 1)
+    frozen = FrozenFeatures(resnet_tiny(), twin=twin)
+    assert not any(p.requires_grad for p in frozen.parameters())
+    assert all(p.requires_grad for p in twin.parameters()) and frozen.twin is not twin

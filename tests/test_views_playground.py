@@ -3,17 +3,15 @@
 import copy
 import math
 
+import ipywidgets
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import traitlets
 from counting_store import Disk
 
-pytest.importorskip("anywidget")
-import ipywidgets  # noqa: E402
-import traitlets  # noqa: E402
-
-from nenya_nb.data import (  # noqa: E402
+from nenya_nb.data import (
     CenterCrop,
     ColorJitter,
     Compose,
@@ -30,11 +28,11 @@ from nenya_nb.data import (  # noqa: E402
     load_dataset,
     recipes,
 )
-from nenya_nb.widgets import base, views  # noqa: E402
-from nenya_nb.widgets.knobs import RecipeKnobs  # noqa: E402
-from nenya_nb.widgets.recipe_code import arguments, recipe_code  # noqa: E402
-from nenya_nb.widgets.same_luck import Drawn, draw_views  # noqa: E402
-from nenya_nb.widgets.views import ViewsPlayground  # noqa: E402
+from nenya_nb.widgets import base, views
+from nenya_nb.widgets.knobs import RecipeKnobs
+from nenya_nb.widgets.recipe_code import arguments, recipe_code
+from nenya_nb.widgets.same_luck import Drawn, draw_views
+from nenya_nb.widgets.views import ViewsPlayground
 
 RECIPES = list(recipes._RECIPES)
 
@@ -131,14 +129,64 @@ def test_equal_views_are_one_kind_and_different_ones_are_not(dataset):
     ]
 
 
-def test_torchvision_takes_part(dataset):
+class Corner(torch.nn.Module):
+    "A module that shows nothing of its settings."
+
+    def __init__(self, size=8):
+        super().__init__()
+        self.size = size
+
+    def forward(self, images):
+        return images[..., : self.size, : self.size]
+
+
+def test_views_that_look_alike_but_differ_stay_apart(dataset):
+    recipe = MultiView([Corner(32), Corner(16)])
+    playground = ViewsPlayground(dataset, recipe, index=[0, 1])
+    assert [view.tensor.shape[-1] for view in playground.views] == [32, 16]
+    assert [corner.size for corner in playground.transform.transforms] == [32, 16]
+    assert len(RecipeKnobs(MultiView([Corner(16), Corner(16)]), (1, 3, 32, 32)).kinds) == 1
+
+
+def test_a_setting_at_nought_can_be_turned_up():
+    class Shifted:
+        knobs = {"by": (0, 64, 1)}
+
+        def __init__(self, by=0):
+            self.by = by
+
+        def __call__(self, images):
+            return images.roll(self.by, -1)
+
+    allowed = RecipeKnobs(Compose([Shifted()]), (1, 3, 32, 32)).allowed({"Shifted.by": 0})
+    assert {0, 1, 32} <= set(allowed["Shifted.by"])
+
+
+def test_what_has_no_text_in_python_gets_a_name(dataset):
+    from torchvision.transforms import InterpolationMode, v2
+
+    parts = [lambda images: images, v2.Resize(16, InterpolationMode.NEAREST), Corner(16)]
+    parts += [v2.ToDtype(torch.float32), Normalize(dataset.mean, dataset.std), parts[0]]
+    code = recipe_code(Compose(parts))
+    scope = {"yours1": parts[0], "yours2": InterpolationMode.NEAREST, "yours3": torch.float32}
+    exec(code, scope)
+    assert repr(scope["views"]) == repr(Compose(parts)) and code.count("yours1") == 3
+    assert "# yours1 = <function" in code and "# yours3 = torch.float32" in code
+    code = ViewsPlayground(dataset, Compose(parts), index=[0]).code
+    compile(code, "recipe", "exec")
+
+
+def test_torchvision_takes_part(dataset, monkeypatch):
     from torchvision.transforms import v2
 
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     recipe = Compose([v2.ColorJitter(0.4), v2.RandomCrop(24), Normalize(dataset.mean, dataset.std)])
     playground = ViewsPlayground(dataset, recipe, index=[0, 1])
     assert playground.recipe == "your recipe" and playground.views[0].field is None
     first = playground.views[0].tensor
     assert torch.equal(first, playground.views[0].tensor)
+    assert not seeded, "the dice of GPUs are left alone"
 
 
 def test_masks_around_a_list_of_crops_are_a_kind_of_their_own(dataset):
@@ -389,6 +437,43 @@ def test_a_view_that_cannot_be_made_says_why_and_keeps_the_last(dataset):
     playground._found = RecipeKnobs(playground._found.recipe, (8, 3, 32, 32))
     playground.seed = 5
     assert "too long for images" in playground.problem and playground.drawn is drawn
+
+
+def test_recipes_with_the_same_knobs_are_drawn_anew():
+    playground = ViewsPlayground(load_dataset("shapes", count=60, size=16), "one_view")
+    before = playground.drawn
+    playground.recipe = "rotations"
+    assert playground.drawn is not before and len(playground.drawn["views"]) == 4
+    bare = ViewsPlayground(torch.rand(2, 3, 8, 8), lambda images: images.flip(-1))
+    assert bare.drawn["views"] and not bare.knobs
+
+
+def test_whatever_a_transform_raises_the_widget_can_be_shown(dataset):
+    class Odd:
+        def __init__(self, by=2):
+            self.by = by
+
+        def __call__(self, images):
+            return {}["there is no such key"]
+
+    playground = ViewsPlayground(dataset, Compose([Odd()]), index=[0, 1])
+    assert "KeyError" in playground.problem and "KeyError" in repr(playground)
+    assert playground.figure() is None and "there is no such key" in playground.to_html()
+    assert playground.page_state()["states"]["sets"] == []
+
+
+def test_images_without_a_label_say_so(dataset):
+    some = copy.copy(dataset)
+    some.targets = torch.full((60,), -1)
+    some.targets[0] = 1
+    assert ViewsPlayground(some, index=[0, 1]).labels == [dataset.classes[1], "no label"]
+
+
+def test_a_misspelt_setting_is_named(dataset):
+    with pytest.raises(
+        TypeError, match="ViewsPlayground: Unknown setting 'sed'. Did you mean 'seed'"
+    ):
+        ViewsPlayground(dataset, sed=3)
 
 
 def test_it_can_be_linked_and_used_in_training(dataset):

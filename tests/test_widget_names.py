@@ -1,19 +1,18 @@
-"""Names of modules are data in every widget that shows them: markup stays text, and nobody carries a megabyte."""
+"""Names of classes and modules are data in the widgets that show a network: markup stays text, and nobody carries a megabyte."""
 
 import pytest
 import torch
 from torch import nn
 
-pytest.importorskip("anywidget")
-
-from nenya_nb.models import MAE  # noqa: E402
-from nenya_nb.models.algorithms.mae import MAEPretrainDecoder, MAEPretrainHead  # noqa: E402
-from nenya_nb.models.backbones.masked_vit import MAEViT  # noqa: E402
-from nenya_nb.models.backbones.vit import VisionTransformer  # noqa: E402
-from nenya_nb.widgets.attention import AttentionViewer  # noqa: E402
-from nenya_nb.widgets.diagram import ArchitectureDiagram  # noqa: E402
-from nenya_nb.widgets.reconstruction import ReconstructionViewer  # noqa: E402
-from nenya_nb.widgets.stages import StageExplorer  # noqa: E402
+from nenya_nb.models import MAE, SimCLR
+from nenya_nb.models.algorithms.mae import MAEPretrainDecoder, MAEPretrainHead
+from nenya_nb.models.backbones.masked_vit import MAEViT
+from nenya_nb.models.backbones.vit import VisionTransformer
+from nenya_nb.widgets.attention import AttentionViewer
+from nenya_nb.widgets.diagram import ArchitectureDiagram
+from nenya_nb.widgets.loss_lab import LossLab
+from nenya_nb.widgets.reconstruction import ReconstructionViewer
+from nenya_nb.widgets.stages import StageExplorer
 
 IMAGES = torch.rand(2, 3, 32, 32)
 
@@ -37,11 +36,17 @@ def mae(name: str) -> nn.Module:
     )
 
 
+def simclr(name: str) -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return type(name.replace("\0", ""), (SimCLR,), {})(net, nn.Linear(8, 8))
+
+
 WIDGETS = {
     "diagram": lambda name: ArchitectureDiagram(holder(name, nn.Conv2d(3, 4, 3)), [2, 3, 32, 32]),
     "stages": lambda name: StageExplorer(holder(name, nn.Conv2d(3, 4, 3)), images=IMAGES),
     "attention": lambda name: AttentionViewer(holder(name, vit()), IMAGES),
     "reconstruction": lambda name: ReconstructionViewer(mae(name), IMAGES),
+    "losses": lambda name: LossLab(simclr(name), batch=([IMAGES, IMAGES], None)),
 }
 
 

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-pytest.importorskip("anywidget")
-from nenya_nb.widgets import ControlledWidget, LiveCurves, Widget, base, control  # noqa: E402
-from nenya_nb.widgets.base import script_json  # noqa: E402
-from nenya_nb.widgets.runs import (  # noqa: E402
+from nenya_nb.widgets import ControlledWidget, LiveCurves, Widget, base, control
+from nenya_nb.widgets.base import script_json
+from nenya_nb.widgets.pixels import pack_array
+from nenya_nb.widgets.runs import (
     Recording,
     as_run,
     draw_runs,
@@ -153,6 +153,14 @@ def test_thin_column_keeps_ends_and_peaks(n, limit):
     assert len(few) <= limit and few_steps[0] == 0 and few_steps[-1] == n - 1
     assert few.max() == 99 and few.min() == values.min()
     assert (np.diff(few_steps) > 0).all()
+
+
+def test_whole_numbers_without_a_sign_are_packed():
+    for kind in (np.uint16, np.uint32, np.uint64):
+        assert pack_array(np.array([5, 6], kind))["dtype"] == "int32"
+    for number in (2**31, -(2**63)):
+        with pytest.raises(ValueError, match="do not fit into 32 bits"):
+            pack_array(np.array([number]))
 
 
 def test_thin_column_survives_nan():
@@ -398,6 +406,30 @@ def test_where_nobody_can_click_the_picture_comes_at_the_end(monkeypatch):
     assert shown == [curves]
 
 
+def test_a_cell_that_runs_again_gets_its_widget_again(monkeypatch):
+    import IPython
+
+    shell, shown = SimpleNamespace(execution_count=5), []
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    monkeypatch.setattr(base, "display_mode", lambda: "live")
+    monkeypatch.setattr(
+        LiveCurves, "_display", lambda self: (shown.append(self), setattr(self, "_shown", True))
+    )
+    curves, by_hand = LiveCurves(), LiveCurves()
+    by_hand._shown = True
+    for shell.execution_count in (5, 5, 7, 7):
+        curves.on_start(SimpleNamespace(history=History()))
+        by_hand.on_start(SimpleNamespace(history=History()))
+    assert shown == [curves, curves], "once in each execution; not what has a cell of its own"
+
+
+def test_a_misspelt_setting_is_named(history):
+    with pytest.raises(
+        TypeError, match="LiveCurves: Unknown setting 'smothing'. Did you mean 'smoo"
+    ):
+        LiveCurves(history, smothing=0.9)
+
+
 def test_repr_says_where_the_run_is(history, curves):
     history.add(loss=(np.arange(3.0), np.array([3.0, 2.0, 1.5])))
     assert repr(curves) == "LiveCurves('toy', running, step 2 of 100: loss 1.5)"
@@ -430,7 +462,7 @@ def test_thinned_columns_say_how_many_rows_there_were(history, curves):
 def test_runs_beside_are_packed_once_named_and_taken_away(history):
     curves = LiveCurves(history, beside=[recording(batch_size=64, steps_per_epoch=5), recording()])
     assert curves.names == ["toy", "then", "then 2"]
-    assert curves.add({"run": recording(), "name": "toy", "epochs": 3}) == "toy"
+    assert curves.add({"run": recording(), "name": "toy", "epochs": 3}) == "toy 2"
     assert curves.names[-1] == "toy 2", "as the page numbers it"
     first = curves.others[0]
     assert (first["name"], first["batch_size"], first["steps_per_epoch"]) == ("then", 64, 5)
@@ -438,6 +470,8 @@ def test_runs_beside_are_packed_once_named_and_taken_away(history):
     assert list(columns) == ["time", "loss"] and header["events"] == []
     curves.remove("then 2")
     assert [other["name"] for other in curves.others] == ["then", "toy"]
+    curves.remove("toy 2")
+    assert curves.names == ["toy", "then"]
     with pytest.raises(ValueError, match="Did you mean 'then'"):
         curves.remove("them")
     assert "beside then, toy 2" in repr(
@@ -458,6 +492,17 @@ def test_a_run_beside_that_goes_on_is_brought_up_to_date(history):
     assert len(unpack_run(curves.others[0]["snapshot"])[1]["loss"][0]) == 12
     curves.remove("other")
     assert other.listeners == []
+
+
+def test_a_run_beside_that_has_not_begun_is_followed_too(history):
+    other = History("other")
+    other.state = "idle"
+    curves = LiveCurves(history, beside=[other])
+    curves.repack_every = 0.0
+    other.become("running")
+    other.add(loss=(np.arange(9.0), np.ones(9)))
+    assert len(unpack_run(curves.others[0]["snapshot"])[1]["loss"][0]) == 9
+    other.become("finished")
 
 
 @pytest.mark.parametrize("nonsense", [7, None, object(), {"run": 3}, {"run": {}, "colour": "red"}])
@@ -502,6 +547,31 @@ def test_tables_that_are_no_runs_are_refused_with_the_remedy(tmp_path):
     assert read_run(tmp_path / "y.csv").columns()["loss"][1].tolist() == [3, 1]
     with pytest.raises(TypeError, match="no path was given"):
         LiveCurves.from_csv()
+
+
+def test_tables_of_others_are_read_as_far_as_they_hold_numbers(tmp_path):
+    file = tmp_path / "excel.csv"
+    file.write_text(
+        "step,loss,note,event\n1,3,warm-up,7\n2,N/A,,\n3,1,,lr: 0.1\n", encoding="utf-8-sig"
+    )
+    run = read_run(file)
+    assert list(run.columns()) == ["loss"] and run.columns()["loss"][0].tolist() == [1, 3]
+    assert [event["kind"] for event in run.events] == ["7", "lr"]
+    curves = LiveCurves(file, beside=str(file))
+    assert curves.names == ["excel", "excel 2"]
+    assert LiveCurves(file, beside={"loss": ([1, 2], [3, 4])}).names == ["excel", "run"]
+
+
+def test_columns_of_different_lengths_are_refused():
+    with pytest.raises(
+        ValueError, match=r"'loss' has steps of shape \(3,\) and values of shape \(2,\)"
+    ):
+        Recording("odd", {"loss": ([1, 2, 3], [0.1, 0.2])})
+
+
+def test_a_run_that_is_over_is_stored_for_a_page_without_a_kernel():
+    curves = LiveCurves(recording())
+    assert list(unpack_run(curves.snapshot)[1]) == ["time", "loss"]
 
 
 @pytest.mark.parametrize(

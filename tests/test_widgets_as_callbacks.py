@@ -4,21 +4,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-pytest.importorskip("anywidget")
-
-from nenya_nb.data import load_dataset  # noqa: E402
-from nenya_nb.models import CAE, MAE, SimCLR, SupCE  # noqa: E402
-from nenya_nb.models.algorithms.mae import MAEPretrainDecoder, MAEPretrainHead  # noqa: E402
-from nenya_nb.models.backbones.masked_vit import CAEViT, MAEViT  # noqa: E402
-from nenya_nb.models.backbones.vit import VisionTransformer  # noqa: E402
-from nenya_nb.training import fit  # noqa: E402
-from nenya_nb.widgets import base  # noqa: E402
-from nenya_nb.widgets.attention import AttentionViewer  # noqa: E402
-from nenya_nb.widgets.embedding import EmbeddingExplorer  # noqa: E402
-from nenya_nb.widgets.live_curves import LiveCurves  # noqa: E402
-from nenya_nb.widgets.loss_lab import LossLab  # noqa: E402
-from nenya_nb.widgets.reconstruction import ReconstructionViewer  # noqa: E402
-from nenya_nb.widgets.stages import StageExplorer  # noqa: E402
+from nenya_nb.data import load_dataset
+from nenya_nb.models import CAE, MAE, SimCLR, SupCE
+from nenya_nb.models.algorithms.mae import MAEPretrainDecoder, MAEPretrainHead
+from nenya_nb.models.backbones.masked_vit import CAEViT, MAEViT
+from nenya_nb.models.backbones.vit import VisionTransformer
+from nenya_nb.training import fit
+from nenya_nb.widgets import base
+from nenya_nb.widgets.attention import AttentionViewer
+from nenya_nb.widgets.embedding import EmbeddingExplorer
+from nenya_nb.widgets.live_curves import LiveCurves
+from nenya_nb.widgets.loss_lab import LossLab
+from nenya_nb.widgets.reconstruction import ReconstructionViewer
+from nenya_nb.widgets.stages import StageExplorer
 
 DATA = load_dataset("shapes").subset(range(48))
 ARCH = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)
