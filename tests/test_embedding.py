@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 import traitlets
+from counting_store import Disk
 from torch import nn
 
-from nenya_nb.data.stores import ImageStore
 from nenya_nb.evaluation import extract_latents
 from nenya_nb.evaluation.projections import PCA, neighbour_agreement
 from nenya_nb.training import fit
@@ -112,24 +112,12 @@ def test_thumbnails_are_means_and_floats_are_shares():
     assert thumbnails(torch.ones(1, 3, 4, 4) * 0.5).flatten().tolist() == [128] * 48
 
 
-class OnDisk(ImageStore):
-    "Images that are counted when they are read."
-
-    def __init__(self, images):
-        super().__init__(images.shape, images.dtype)
-        self.held, self.seen = images, []
-
-    def read(self, rows):
-        self.seen += rows
-        return self.held[rows]
-
-
 def test_of_images_on_disk_only_the_rows_wanted_are_read(data):
-    store = OnDisk(data.images)
+    store = Disk(data.images)
     disk = Pictures()
     disk.images = store
     explorer = EmbeddingExplorer(disk, limit=4)
-    assert set(store.seen) == {0, 20, 39, 59}
+    assert set(store.asked) == {0, 20, 39, 59}
     assert explorer.sprite == EmbeddingExplorer(data, limit=4).sprite
     given = EmbeddingExplorer(torch.rand(60, 3), images=store)
     for same in (data.images, data.images.numpy()):
