@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from common import save, table
 from threadpoolctl import threadpool_limits
 
-REPEATS = 5
+REPEATS = 15
 
 
 def features(
@@ -81,19 +81,16 @@ def probe(count: int, queries: int, dim: int, C: float) -> dict:
     def by_sklearn():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000)).fit(
-                x.numpy(), y.numpy()
-            )
+            probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000))
+            return torch.from_numpy(probe.fit(x.numpy(), y.numpy()).predict(q.numpy()))
 
-    fitted = by_sklearn()
-    ours = linear_probe(x, y, q, t, Cs=[C])
-    answers = torch.from_numpy(fitted.predict(q.numpy()))
+    ours, answers = linear_probe(x, y, q, t, Cs=[C]), by_sklearn()
     sides = {"ours": lambda: linear_probe(x, y, q, t, Cs=[C]), "scikit-learn": by_sklearn}
     same = {"scikit-learn": (ours.predict(q) == answers).float().mean().item()}
     accuracy = {"ours": float(ours), "scikit-learn": (answers == t).float().mean().item()}
     return {
         "what": f"linear probe {count}x{dim}, C={C:g}",
-        "seconds": alternate(sides, 3),
+        "seconds": alternate(sides),
         "same": same,
         "accuracy": accuracy,
     }

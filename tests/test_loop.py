@@ -14,6 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from nenya_nb.core import Clock
+from nenya_nb.data import load_dataset
+from nenya_nb.models import SimCLR, resnet18
 from nenya_nb.training import Batches, History, fit, read_csv
 
 torch.set_num_threads(1)
@@ -568,6 +570,27 @@ def test_config_holds_lists_and_numbers_of_numpy(tmp_path):
     assert settings | expected == settings and "data" not in settings
 
 
+def test_config_says_what_was_trained_even_if_it_was_put_together_by_hand(tmp_path):
+    algorithm = SimCLR(resnet18(num_classes=0, stem_type="small"))
+    algorithm.backbone.layer4 = nn.Identity()
+    algorithm.neck = nn.Linear(256, 8)
+    fit(
+        algorithm,
+        load_dataset("shapes").subset(range(32)),
+        epochs=1,
+        batch_size=16,
+        checkpoint_dir=tmp_path,
+        **QUIET,
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert "\n".join(config["network"]) == str(algorithm) and "(layer4): Identity()" in str(
+        algorithm
+    )
+    assert config["views"][0] == "MultiView([" and "RandomResizedCrop(size=(32, 32)" in "".join(
+        config["views"]
+    )
+
+
 def test_the_home_folder_has_a_short_name(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -606,6 +629,7 @@ def test_run_directory_tells_the_story(tmp_path):
         and config["settings"]["lr"] == 0.01
     )
     assert config["settings"]["seed"] == 0 and config["versions"]["torch"] == torch.__version__
+    assert "Linear(in_features=" in "".join(config["network"]) and config["views"] is None
     again = History.from_csv(directory / "history.csv")
     assert again.columns()["loss"][1].tolist() == losses(history)
 

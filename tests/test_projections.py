@@ -92,7 +92,7 @@ def test_pca_takes_any_kind_of_number(dtype):
         (lambda: project(torch.rand(5)), r"shape \(5,\); expected \(N, D\)"),
         (lambda: project(torch.rand(1, 5)), "2 rows or more"),
         (lambda: project(torch.rand(9, 1)), "components is 2.*choose 1 to 1"),
-        (lambda: project(torch.full((3, 3), torch.nan)), "3 of 3 rows hold nan"),
+        (lambda: project(torch.full((3, 3), torch.nan)), "3 of 3 rows of features hold nan"),
         (lambda: project(torch.rand(9, 3), "tsne"), "Unknown projection 'tsne'"),
         (lambda: PCA().project(torch.rand(9, 3)), "call fit"),
         (lambda: UMAP().project(torch.rand(9, 3)), "call fit"),

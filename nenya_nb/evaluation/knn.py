@@ -33,6 +33,22 @@ def _largest(
     values, best = rows.gather(1, where).topk(k)
     return values, where.gather(1, best)
 
+# %% ../../nbs/evaluation/10_knn.ipynb #check_finite
+def check_finite(
+    features: Tensor,  # (N, D)
+    who: str,  # is asking: "linear_probe"
+    which: str = "features",  # what the user calls them
+) -> None:
+    "Raises ValueError if a row holds nan or infinity."
+    if features.sum(dim=1).isfinite().all():
+        return  # quick, and enough: one such number would spoil the sum of its row
+    broken = int((~features.isfinite().all(dim=1)).sum())  # a sum of large numbers may overflow
+    if broken:
+        raise ValueError(
+            f"{who}: {broken} of {len(features)} rows of {which} hold nan or infinity. Look at the images they were made "
+            f"from, or leave them out."
+        )
+
 # %% ../../nbs/evaluation/10_knn.ipynb #nearest_neighbours
 _CHUNK = 2**26  # similarities held at once: 256 MiB
 
@@ -53,13 +69,8 @@ def nearest_neighbours(
         raise ValueError(
             f"nearest_neighbours: {k=}, but there are {len(features)} known images; choose 1 to that many."
         )
-    for rows, name in ((features, "features"), (query, "query")):
-        broken = int((~rows.isfinite().all(dim=1)).sum())
-        if broken:
-            raise ValueError(
-                f"nearest_neighbours: {broken} of {len(rows)} rows of {name} hold nan or infinity, so nothing is near "
-                f"to them. Look at the images they were made from, or leave them out."
-            )
+    check_finite(features, "nearest_neighbours", "features")
+    check_finite(query, "nearest_neighbours", "query")
     known, asked = (F.normalize(rows.detach().float(), dim=1) for rows in (features, query))
     rows = max(_CHUNK // len(known), 32)
     if known.device.type == "cpu":

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .knn import check_labelled
+from .knn import check_finite, check_labelled
 from .latents import extract_latents
 
 # %% ../../nbs/evaluation/20_linear_probe.ipynb #loss_and_gradient
@@ -94,12 +94,7 @@ class ProbeResult(float):
 # %% ../../nbs/evaluation/20_linear_probe.ipynb #check
 def _check(features: Tensor, targets: Tensor, which: str) -> None:
     check_labelled(features, targets, "linear_probe", which)
-    broken = int((~features.isfinite().all(dim=1)).sum())
-    if broken:
-        raise ValueError(
-            f"linear_probe: {broken} of {len(features)} rows of {which}_features hold nan or infinity. Look at the images "
-            f"they were made from, or leave them out."
-        )
+    check_finite(features, "linear_probe", f"{which}_features")
 
 
 def _standardise(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import unknown_name
-from .knn import nearest_neighbours
+from ..core import own_dice, unknown_name
+from .knn import check_finite, nearest_neighbours
 
 # %% ../../nbs/evaluation/40_projections.ipynb #rows
 _EXACT = 2e9  # multiplications of a full decomposition; above that it is randomised
@@ -30,10 +30,7 @@ def _rows(features: Tensor, who: str) -> Tensor:
     if features.device.type == "mps":
         features = features.cpu()  # Apple's GPU has no float64
     features = features.float()
-    if bad := int((~features.isfinite().all(dim=1)).sum()):
-        raise ValueError(
-            f"{who}: {bad} of {len(features)} rows hold nan or infinity; leave them out, or look why."
-        )
+    check_finite(features, who)
     return features
 
 
@@ -43,9 +40,7 @@ def _leading(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if n * d * min(n, d) <= _EXACT or 2 * count + 10 > min(n, d):
         _, sigma, axes = torch.linalg.svd(x.double(), full_matrices=False)
         return sigma[:count].to(x.dtype), axes[:count].to(x.dtype)
-    devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(0)
+    with own_dice(x.device, seed=0):
         _, sigma, axes = torch.pca_lowrank(x, q=2 * count + 10, center=False, niter=6)
     return sigma[:count], axes[:, :count].T
 

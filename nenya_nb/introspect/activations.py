@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..core import own_dice
 from .receptive_field import Layout, ReceptiveField, receptive_fields
 from .skeletons import copy_with, unwrap
 from .tensors import replaced, walk
@@ -60,12 +61,6 @@ def _caught(parts: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor
         for handle in handles:
             handle.remove()
 
-
-def _without_dice(device: torch.device):
-    "A context that leaves the random numbers as they were."
-    used = [device] if device.type == "cuda" else []
-    return torch.random.fork_rng(devices=used)
-
 # %% ../../nbs/introspect/45_activations.ipynb #StageMaps
 @dataclass(frozen=True, repr=False)
 class StageMaps:
@@ -93,7 +88,7 @@ def activations(
     images = _placed(parts, images)
     if fields is None:
         fields = receptive_fields(module, list(images.shape), names)
-    with torch.inference_mode(False), torch.no_grad(), _without_dice(images.device):
+    with torch.inference_mode(False), torch.no_grad(), own_dice(images.device):
         with _caught(parts, list(fields)) as found:
             parts(images)
     stages = {}
@@ -176,7 +171,7 @@ def effective_fields(
     if fields is None:
         fields = receptive_fields(module, list(images.shape), list(positions))
     measured = {}
-    with torch.inference_mode(False), torch.enable_grad(), _without_dice(images.device):
+    with torch.inference_mode(False), torch.enable_grad(), own_dice(images.device):
         images.requires_grad_(True)
         with _caught(parts, list(positions)) as found:
             parts(images)

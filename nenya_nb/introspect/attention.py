@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core import own_dice
 from .places import NOWHERE, PADDING, AttentionWatcher
 
 # %% ../../nbs/introspect/50_attention.ipynb #AttentionMap
@@ -166,10 +167,10 @@ def attention_maps(
             part.register_forward_pre_hook(lambda *_, path=path: watcher.stack.append(path))
         )
         hooks.append(part.register_forward_hook(leave))
-    devices = {p.device for p in module.parameters() if p.is_cuda}
+    devices = {p.device for p in module.parameters()}
     try:
         module.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices), watcher:
+        with torch.no_grad(), own_dice(*devices), watcher:
             (forward or module)(watcher.begin(images))
     finally:
         for hook in hooks:

@@ -151,13 +151,14 @@ def write_config(
     run: Run,  # about to begin, with a directory
     settings: dict[str, Any],  # arguments of `fit`, plain values
 ) -> None:
-    "Writes `config.json`: settings, optimizer, algorithm, versions and device of a run."
-    optimizer = run.optimizer
+    "Writes `config.json`: settings, views, optimizer, algorithm with its network, versions and device of a run."
+    optimizer, views = run.optimizer, getattr(run.loader, "views", None)
     config = {
         "run_id": run.history.run_id,
         "algorithm": type(run.algorithm).__name__,
         "algorithm_config": getattr(run.algorithm, "build_config", None),
         "data": getattr(getattr(run.loader, "dataset", None), "name", type(run.loader).__name__),
+        "views": None if views is None else repr(views).splitlines(),
         "parameters": sum(p.numel() for p in run.algorithm.parameters()),
         "optimizer": {"type": type(optimizer).__name__} | plain(optimizer.defaults),
         "warmup_steps": run.warmup_steps,
@@ -168,6 +169,7 @@ def write_config(
         "processes": run.processes.count,
         "settings": settings,
         "versions": _versions(),
+        "network": repr(run.algorithm).splitlines(),
     }
     text = json.dumps(config, indent=2, default=str) + "\n"
     write_atomic(Path(run.directory) / "config.json", text)
