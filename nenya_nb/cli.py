@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import inspect
+import json
 import os
 import sys
 from functools import partial
@@ -72,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     latents.add_argument(
         "--config", type=Path, help="a recipe's name, or the file of a recipe or algorithm"
     )
-    latents.add_argument("--algorithm", help="without --config: as for train")
-    latents.add_argument("--backbone", help="without --config: as for train")
+    latents.add_argument("--algorithm", help="if config.json beside the weights does not say it")
+    latents.add_argument("--backbone", help="as for train")
     latents.add_argument("--data", help="name, folder or .h5 file (the recipe's, else digits)")
     latents.add_argument("--split", default="train", help="one or more: train,test (train)")
     latents.add_argument("--layer", help="a layer's output instead of the features")
@@ -330,10 +331,13 @@ def _latents(arguments: argparse.Namespace) -> int:
     options = {} if arguments.data or not recipe else dict(recipe.data)
     name = arguments.data or options.pop("name", "digits")
     data = {part: load_dataset(name, part, **options) for part in parts}
+    told = None if arguments.algorithm or arguments.backbone else _trained(arguments.weights)
     if recipe:
         model = recipe.build()
     elif arguments.config:
         model = models.build(arguments.config)
+    elif told:
+        model = models.build(told, trusted=False)
     else:
         channels = data[parts[0]].images.shape[1]
         backbone = models.get_backbone(arguments.backbone or "resnet_tiny", in_channels=channels)
@@ -362,6 +366,17 @@ def _weights(path: Path) -> Path:
     if not file.is_file():
         raise FileNotFoundError(f"there are no weights at {file}; give a run folder of `train`")
     return file
+
+
+def _trained(folder: Path) -> dict | None:
+    "What was trained, as a run folder or one of `save_pretrained` has it, without files of weights; None if it is not there."
+    from nenya_nb.models.hub import without_files
+
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return without_files(found if "type" in found else found.get("algorithm_config"))
 
 
 def _load_weights(model, file: Path) -> None:

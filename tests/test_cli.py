@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
 from nenya_nb import models, training
 from nenya_nb.cli import main
+from nenya_nb.data import load_dataset
 
 TINY = ["--data", "digits", "--epochs", "1", "--batch-size", "256", "--device", "cpu"]
 RECIPE = """
@@ -276,6 +278,23 @@ def test_a_recipe_trains_and_overrides_are_heeded(ask, tmp_path):
     assert config["settings"]["epochs"] == 1 and config["settings"]["seed"] == 7
 
 
+def test_latents_of_a_run_put_together_by_hand_need_no_configuration(ask, tmp_path):
+    backbone = models.ResNet("basic", [1, 1], channels=[8, 16], num_classes=0, stem_type="small")
+    algorithm = models.SimCLR(backbone, models.NonLinearNeck(16, 16, output_dim=8))
+    quiet = dict(progress=False, monitor=False, device="cpu")
+    data = load_dataset("shapes").subset(range(64))
+    training.fit(algorithm, data, 1, batch_size=32, checkpoint_dir=tmp_path / "run", **quiet)
+    models.save_pretrained(algorithm, tmp_path / "saved")
+    for folder in ("run", "saved"):
+        asked = f"--weights {folder} --data shapes --split test --out {folder}.h5 --device cpu"
+        status, out, error = ask("latents", *asked.split())
+        assert status == 0 and "16" in out, error
+    with h5py.File("run.h5") as one, h5py.File("saved.h5") as other:
+        assert one["test"].shape == (1000, 16) and (one["test"][:] == other["test"][:]).all()
+    status, _, error = ask("latents", *asked.split(), "--backbone", "resnet_tiny")
+    assert status == 2 and "does not fit" in error
+
+
 @pytest.mark.parametrize("name", ["npid", "odc", "deepcluster"])
 def test_methods_that_know_their_images_train_from_the_command_line(ask, tmp_path, name):
     status, _, error = ask("train", *TINY, "--algorithm", name)
@@ -285,8 +304,6 @@ def test_methods_that_know_their_images_train_from_the_command_line(ask, tmp_pat
 
 
 def test_without_classes_of_the_test_pictures_nobody_votes(ask, tmp_path, fitted):
-    import h5py
-
     with h5py.File(tmp_path / "mine.h5", "w") as file:
         file["train"], file["valid"] = torch.rand(30, 16, 16), torch.rand(9, 16, 16)
         file["train_targets"] = torch.arange(30) % 3

@@ -6,7 +6,7 @@
 __all__ = ['Algorithm', 'Attention', 'AvgPool2dNeck', 'BYOL', 'Backbone', 'BackboneBase', 'BarlowTwins', 'BaseModel',
            'BasicBlock', 'Bottleneck', 'CAE', 'CAEHead', 'CAELoss', 'CAENeck', 'CAEViT', 'CLIPGenerator', 'CallableInt',
            'ClsHead', 'ContrastiveHead', 'CosineSimilarityLoss', 'CrossAttention', 'CrossCorrelationLoss',
-           'DALLEEncoder', 'DINO', 'DINOLoss', 'DeepCluster', 'DenseCL', 'DenseCLNeck', 'DinoModel',
+           'DALLEEncoder', 'DINO', 'DINOLoss', 'DeepCluster', 'DenseCL', 'DenseCLNeck', 'Described', 'DinoModel',
            'DinoProjectionHead', 'DropPath', 'EfficientNet', 'FeatureQueue', 'FrozenFeatures', 'HOGGenerator',
            'HeadedBackbone', 'IBOT', 'IBOTPatchLoss', 'IJEPA', 'IJEPAPredictor', 'ImageTwin', 'KoLeoLoss',
            'LatentCrossCorrelationHead', 'LatentPredictHead', 'LayerScale', 'LeJEPA', 'LeJEPALoss', 'LinearNeck', 'MAE',
@@ -18,7 +18,7 @@ __all__ = ['Algorithm', 'Attention', 'AvgPool2dNeck', 'BYOL', 'Backbone', 'Backb
            'SimMIM', 'SimMIMHead', 'SimMIMNeck', 'SimMIMReconstructionLoss', 'SimMIMSwinTransformer', 'SimMIMViT',
            'SimSiam', 'SimpleMemory', 'Sobel', 'SqueezeExcitation', 'SupCE', 'SupCEResNet', 'SupCon', 'SupConLoss',
            'SupConResNet', 'SwAV', 'SwAVHead', 'SwAVLoss', 'SwAVNeck', 'SwinBlock', 'SwinPatchEmbed', 'SwinStage',
-           'SwinTransformer', 'TensorSpec', 'TimmBackbone', 'TransformerBlock', 'VICReg', 'VICRegLoss',
+           'SwinTransformer', 'TensorSpec', 'TimmBackbone', 'TransformerBlock', 'Unwritten', 'VICReg', 'VICRegLoss',
            'VisionTransformer', 'Weights', 'WeightsUnavailable', 'WindowAttention', 'adapt_channels', 'apply_init_cfg',
            'build', 'check_images', 'check_shape', 'clip_gradients', 'cluster_features', 'cluster_means', 'conv1x1',
            'conv3x3', 'conv_norm', 'cut_windows', 'dataset_features', 'dino_vitb8', 'dino_vitb16', 'dino_vits8',
@@ -222,6 +222,7 @@ from nenya_nb.models.blocks import (
 )
 from .clip_targets import CLIPGenerator
 from .config import MODELS, build, read_config, to_config
+from .described import Described, Unwritten
 from .dino_model import DinoModel, DinoProjectionHead
 from .encoders import SupCEResNet, SupConResNet, get_resnet
 from .heads import ClsHead, ContrastiveHead, LatentPredictHead
@@ -269,6 +270,7 @@ _all_ = [
     "DeepCluster",
     "DenseCL",
     "DenseCLNeck",
+    "Described",
     "DinoModel",
     "DinoProjectionHead",
     "DropPath",
@@ -352,6 +354,7 @@ _all_ = [
     "TensorSpec",
     "TimmBackbone",
     "TransformerBlock",
+    "Unwritten",
     "VICReg",
     "VICRegLoss",
     "VisionTransformer",

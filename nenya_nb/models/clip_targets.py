@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .backbones.pretrained import fit_weights, read_weights
 from .backbones.tokens import resize_positions
+from .described import Described
 from .target_generators import ImageTwin
 
 # %% ../../nbs/models/46_clip_targets.ipynb #Activation
@@ -133,7 +134,7 @@ def _visual_weights(path: Path) -> dict[str, Tensor]:
     return {key: value.float() for key, value in weights.items()}
 
 # %% ../../nbs/models/46_clip_targets.ipynb #CLIPGenerator
-class CLIPGenerator(nn.Module):
+class CLIPGenerator(Described):
     """CLIP's image encoder (Radford 2021, arXiv:2103.00020), frozen, as a target (MILAN, Hou 2022, arXiv:2208.06049).
 
     Images (B, 3, H, W) → features (B, N, E), one row for each patch in reading order, or without `tokens` one for the

@@ -11,7 +11,7 @@ import difflib
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from torch import nn
 
 from ..core import unknown_name
+from .described import Unwritten
 from .mmselfsup import apply_init_cfg, from_mmselfsup, without_scope
 
 # %% ../../nbs/models/45_config.ipynb #plain
@@ -148,12 +149,12 @@ def _check_keys(maker: Callable, kind: Any, arguments: dict[str, Any]) -> None:
 def _keys(config: Mapping) -> str:
     return ", ".join(map(str, config)) or "nothing"
 
-# %% ../../nbs/models/45_config.ipynb #built
+# %% ../../nbs/models/45_config.ipynb #built-settings
 _DATA = {"init_cfg", "data_preprocessor"}  # MMSelfSup's settings that look like parts
-_FILES = {"init_cfg", "pretrained", "backbone_pretrained", "is_backbone_pretrained"}
-_FILES |= {"checkpoint_path", "path"}  # settings that read a file, or fetch one
+FILE_SETTINGS = {"init_cfg", "pretrained", "backbone_pretrained", "is_backbone_pretrained"}
+FILE_SETTINGS |= {"checkpoint_path", "path"}  # settings that read a file, or fetch one
 
-
+# %% ../../nbs/models/45_config.ipynb #built
 def _built(value: Any) -> Any:
     "Parts with a `type` are built, however deep; the rest is passed on."
     if isinstance(value, dict):
@@ -166,7 +167,7 @@ def _built(value: Any) -> Any:
 def _refuse_files(value: Any) -> None:
     "Raises ValueError for a setting, however deep, that would read a file."
     for key, part in value.items() if isinstance(value, dict) else ():
-        if key in _FILES and part:
+        if key in FILE_SETTINGS and part:
             raise ValueError(
                 f"{key} may read a file of yours; leave it out of a stranger's configuration"
             )
@@ -247,16 +248,36 @@ def _build(config: dict[str, Any]) -> Any:
 
 # %% ../../nbs/models/45_config.ipynb #to_config
 def to_config(
-    model: nn.Module,  # made by `build`, `MODELS.build` or `get_backbone`
+    model: nn.Module,  # of this library, or made by `build`
 ) -> dict[str, Any]:
-    "The configuration that builds the model again, a new dict. Raises ValueError for a model put together by hand."
+    """The configuration that builds the model again, a new dict.
+
+    Raises ValueError for a module that does not know how it was made, such as an `nn.Sequential`, or that was given one."""
     config = getattr(model, "build_config", None)
     if config is None:
         raise ValueError(
             f"{type(model).__name__} does not know how it was built; make it with build(…) or get_backbone(…), "
-            "or give config=dict(type=…, …)"
+            "derive it from Described, or give config=dict(type=…, …)"
+        )
+    if unwritten := next(_unwritten(config), None):
+        place, value = unwritten
+        raise ValueError(
+            f"{type(model).__name__}: {place} is {value}, which cannot be written down; derive it from Described, or "
+            "give config=dict(type=…, …)"
         )
     return _plain(config)
+
+
+def _unwritten(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    "The arguments that could not be written down, with their places: neck.act."
+    if isinstance(value, Unwritten):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _unwritten(part, f"{place}.{key}".strip("."))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _unwritten(part, place)
 
 # %% ../../nbs/models/45_config.ipynb #Models
 class _Models:

@@ -16,10 +16,11 @@ from ..core import unknown_name
 from .backbones.base import pooled
 from .backbones.registry import get_backbone
 from .config import read_config
+from .described import Described
 from .necks import mlp
 
 # %% ../../nbs/models/50_dino_model.ipynb #DinoProjectionHead
-class DinoProjectionHead(nn.Module):
+class DinoProjectionHead(Described):
     """DINO's head: an MLP to a bottleneck of length one, then K prototypes (Caron 2021, arXiv:2104.14294).
 
     Features (B, input_dim), or maps (B, input_dim, h, w) → logits (B, output_dim). Raises ValueError for a
@@ -72,7 +73,7 @@ _HEAD_KEYS = {  # in a configuration: in the constructor
 _BACKBONE_KEYS = {"backbone", "backbone_pretrained", "is_backbone_pretrained", "backbone_args"}
 
 
-class DinoModel(nn.Module):
+class DinoModel(Described):
     """Backbone and projection head, the network that DINO trains (Caron 2021, arXiv:2104.14294).
 
     Images (B, C, H, W) → logits (B, output_dim). Raises ValueError if the head expects another number of
@@ -133,8 +134,4 @@ class DinoModel(nn.Module):
         more = settings.get("backbone_args") or {}
         backbone = get_backbone(settings["backbone"], pretrained=pretrained[0], **more)
         chosen = {ours: settings[key] for key, ours in _HEAD_KEYS.items() if key in settings}
-        model = cls(backbone, DinoProjectionHead(backbone.output_dim, **chosen))
-        head = {"type": "DinoProjectionHead", "input_dim": backbone.output_dim, **chosen}
-        parts = {"backbone": backbone.build_config, "projection_head": head}
-        model.build_config = {"type": cls.__name__} | parts
-        return model
+        return cls(backbone, DinoProjectionHead(backbone.output_dim, **chosen))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..core import unknown_name
 from .backbones.registry import get_backbone, list_models
 from .backbones.resnet import ResNet
+from .described import Described
 from .necks import mlp
 
 # %% ../../nbs/models/60_encoders.ipynb #get_resnet
@@ -55,7 +56,7 @@ def _projection(head: str, input_dim: int, feat_dim: int) -> nn.Module:
     raise unknown_name("head", head, ["linear", "mlp"])
 
 # %% ../../nbs/models/60_encoders.ipynb #SupConResNet
-class SupConResNet(nn.Module):
+class SupConResNet(Described):
     """ResNet with a projection head for contrastive learning (Khosla 2020, arXiv:2004.11362), as in Nenya.
 
     Images (B, in_channels, H, W) → embeddings (B, feat_dim), each of length one. Parts: `encoder`, `head`.
@@ -84,7 +85,7 @@ class SupConResNet(nn.Module):
         return self.encoder(x)
 
 # %% ../../nbs/models/60_encoders.ipynb #SupCEResNet
-class SupCEResNet(nn.Module):
+class SupCEResNet(Described):
     """ResNet with a classifier: the supervised baseline of contrastive learning, as in Nenya.
 
     Images (B, in_channels, H, W) → logits (B, num_classes), which read the encoder's features. The

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ..core import gather, rank
 from .backbones.base import pooled
+from .described import Described
 
 # %% ../../nbs/models/30_heads.ipynb #ContrastiveHead
-class ContrastiveHead(nn.Module):
+class ContrastiveHead(Described):
     """Which of these is the partner? Logits over candidates and the index of the right one.
 
     `head(pos, neg)` puts the right answer first (MoCo, NPID: the wrong ones come from a memory).
@@ -61,7 +62,7 @@ class ContrastiveHead(nn.Module):
         return f"temperature={self.temperature}"
 
 # %% ../../nbs/models/30_heads.ipynb #ClsHead
-class ClsHead(nn.Module):
+class ClsHead(Described):
     """Linear classifier: features (B, input_dim), or maps (B, input_dim, h, w) → logits (B, num_classes).
 
     Weights start small, N(0, init_std²), and biases at 0, so that the first cross-entropy is about ln K.
@@ -94,7 +95,7 @@ class ClsHead(nn.Module):
         return self.fc(pooled(x))
 
 # %% ../../nbs/models/30_heads.ipynb #LatentPredictHead
-class LatentPredictHead(nn.Module):
+class LatentPredictHead(Described):
     """Predicts one view's embedding from the other's (BYOL, SimSiam): z, target → predictor(z), sg(target).
 
     No gradient flows into the target. `LatentPredictHead(nn.Identity())` is the head without a predictor."""

@@ -13,9 +13,18 @@ from typing import Any
 from torch import nn
 
 from .backbones.pretrained import fit_weights, read_weights
-from .config import _FILES, build, read_config, to_config
+from .config import FILE_SETTINGS, build, read_config, to_config
 
-# %% ../../nbs/models/47_hub.ipynb #json
+# %% ../../nbs/models/47_hub.ipynb #without_files
+def without_files(config: Any) -> Any:
+    "A configuration that reads and fetches no weights: they come from the folder."
+    if isinstance(config, list):
+        return [without_files(part) for part in config]
+    if isinstance(config, dict):
+        return {k: without_files(part) for k, part in config.items() if k not in FILE_SETTINGS}
+    return config
+
+# %% ../../nbs/models/47_hub.ipynb #save_pretrained
 _CARD = """---
 library_name: nenya_nb
 tags: [self-supervised-learning, vision, pytorch]
@@ -61,7 +70,7 @@ def save_pretrained(
 
     config = to_config(model) if config is None else config
     directory = Path(directory)
-    text = _json(read_config(config))
+    text = _json(without_files(read_config(config)))
     if 'CLIPGenerator"' in text:
         raise ValueError(
             "a CLIPGenerator takes its sizes from its file, which would be missing elsewhere; "
@@ -84,16 +93,7 @@ def save_pretrained(
     (directory / "README.md").write_text(card, encoding="utf-8")
     return directory
 
-# %% ../../nbs/models/47_hub.ipynb #without_files
-def _without_files(config: Any) -> Any:
-    "A configuration that reads and fetches no weights: they come from the folder."
-    if isinstance(config, list):
-        return [_without_files(part) for part in config]
-    if isinstance(config, dict):
-        return {k: _without_files(part) for k, part in config.items() if k not in _FILES}
-    return config
-
-
+# %% ../../nbs/models/47_hub.ipynb #folder
 def _folder(source: str | Path, revision: str | None) -> Path:
     "The folder of a model: a local one, or the copy of a repository."
     files = ["model.safetensors", "config.json"]
@@ -123,7 +123,7 @@ def from_pretrained(
     our networks, ValueError for weights that do not fit."""
     folder = _folder(source, revision)
     config = read_config(folder / "config.json")
-    model = build(_without_files(config), trusted=trusted, **overrides)
+    model = build(without_files(config), trusted=trusted, **overrides)
     fit_weights(model, read_weights(folder / "model.safetensors"), str(source))
     return model.eval()
 

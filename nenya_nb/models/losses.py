@@ -8,9 +8,10 @@ __all__ = ['split_views', 'NTXentLoss', 'SupConLoss', 'CosineSimilarityLoss']
 # %% ../../nbs/models/40_losses.ipynb #imports
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core import gather, rank
+from .described import Described
 from .heads import ContrastiveHead
 
 # %% ../../nbs/models/40_losses.ipynb #split_views
@@ -26,7 +27,7 @@ def split_views(
     return z.unflatten(0, (num_views, -1)).transpose(0, 1)
 
 # %% ../../nbs/models/40_losses.ipynb #NTXentLoss
-class NTXentLoss(nn.Module):
+class NTXentLoss(Described):
     """Normalised temperature-scaled cross-entropy over pairs (SimCLR, Chen 2020, arXiv:2002.05709).
 
     Two views (B, D) and (B, D) → scalar, the mean over 2B rows; ln(2B − 1) if all embeddings are equal.
@@ -50,7 +51,7 @@ class NTXentLoss(nn.Module):
         return F.cross_entropy(*self.head.pairs(torch.cat([z1, z2])))
 
 # %% ../../nbs/models/40_losses.ipynb #SupConLoss
-class SupConLoss(nn.Module):
+class SupConLoss(Described):
     """Supervised contrastive loss, L_out (Khosla 2020, arXiv:2004.11362).
 
     Features by image (B, V, D) and labels (B,) or None → scalar, the mean over anchors; anchors without a
@@ -110,7 +111,7 @@ class SupConLoss(nn.Module):
         return "temperature={}, base_temperature={}, contrast_mode={!r}".format(*settings)
 
 # %% ../../nbs/models/40_losses.ipynb #CosineSimilarityLoss
-class CosineSimilarityLoss(nn.Module):
+class CosineSimilarityLoss(Described):
     """How far predictions point away from their targets (SimSiam, arXiv:2011.10566; BYOL, arXiv:2006.07733).
 
     Two tensors (B, D) → scalar, mean(shift − scale · cos), from shift − scale (same direction) to

@@ -8,12 +8,13 @@ __all__ = ['FeatureQueue']
 # %% ../../nbs/models/42_memories.ipynb #imports
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core import gather, world_size
+from .described import Described
 
 # %% ../../nbs/models/42_memories.ipynb #FeatureQueue
-class FeatureQueue(nn.Module):
+class FeatureQueue(Described):
     """The last `length` embeddings, first in, first out (MoCo, He 2019, arXiv:1911.05722).
 
     Holds `features` (length, dim), at first random rows of length one. `push` writes over the oldest, for all

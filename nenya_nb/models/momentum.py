@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .backbones.base import pooled
 
 # %% ../../nbs/models/48_momentum.ipynb #check_momentum
-def _check_momentum(
+def check_momentum(
     momentum: float,  # m
     name: str = "momentum",  # what it is called, and by whom
 ) -> None:
@@ -23,7 +23,7 @@ def _check_momentum(
     if not 0 <= momentum <= 1:
         raise ValueError(f"{name} is between 0 and 1, got {momentum}")
 
-
+# %% ../../nbs/models/48_momentum.ipynb #update_teacher_EMA
 @torch.no_grad()
 def update_teacher_EMA(
     student: nn.Module,  # the network that is trained
@@ -36,7 +36,7 @@ def update_teacher_EMA(
 
     Buffers such as BatchNorm's statistics stay the teacher's own (as in DINO), or are copied. Raises
     ValueError for networks with other names or shapes, and for a momentum outside [0, 1]."""
-    _check_momentum(momentum)
+    check_momentum(momentum)
     if buffers not in ("keep", "copy"):
         raise ValueError(f"buffers is 'keep' or 'copy', got {buffers!r}")
     mine, other = dict(student.named_parameters()), dict(teacher.named_parameters())

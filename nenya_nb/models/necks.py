@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbones.base import pooled
+from .described import Described
 
 # %% ../../nbs/models/20_necks.ipynb #mlp
 def mlp(
@@ -39,7 +40,7 @@ def mlp(
     return nn.Sequential(*layers)
 
 # %% ../../nbs/models/20_necks.ipynb #NonLinearNeck
-class NonLinearNeck(nn.Module):
+class NonLinearNeck(Described):
     """Projection with hidden layers, "g(h) = W2 ReLU(W1 h)" (SimCLR, Chen 2020, arXiv:2002.05709).
 
     (B, input_dim), or maps (B, input_dim, h, w) → (B, output_dim). Linear, BatchNorm, ReLU for each hidden
@@ -78,7 +79,7 @@ class NonLinearNeck(nn.Module):
         return self.layers(pooled(x))
 
 # %% ../../nbs/models/20_necks.ipynb #LinearNeck
-class LinearNeck(nn.Module):
+class LinearNeck(Described):
     """One linear layer: (B, input_dim), or maps (B, input_dim, h, w) → (B, output_dim)."""
 
     def __init__(
@@ -95,7 +96,7 @@ class LinearNeck(nn.Module):
         return self.fc(pooled(x))
 
 # %% ../../nbs/models/20_necks.ipynb #AvgPool2dNeck
-class AvgPool2dNeck(nn.Module):
+class AvgPool2dNeck(Described):
     """Averages maps and learns nothing: (B, D, h, w) → (B, D), or (B, D, s, s) for output_size s above 1.
 
     With output_size 1, features (B, D) pass. Raises ValueError for a size below 1, or no map to average."""

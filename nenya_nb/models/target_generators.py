@@ -20,9 +20,10 @@ from ..core import broadcast
 from .backbones.base import pooled
 from .backbones.pretrained import fit_weights, read_weights
 from .backbones.tokens import pair
+from .described import Described
 
 # %% ../../nbs/models/44_target_generators.ipynb #HOGGenerator
-class HOGGenerator(nn.Module):
+class HOGGenerator(Described):
     """Histograms of oriented gradients (Dalal and Triggs 2005) for each patch, as in MaskFeat (Wei 2022, arXiv:2112.09133).
 
     Images (B, C, H, W) → (B, N, D), D = C · nbins · (patch_size / pool)²; no gradient. Brightness and contrast of a
@@ -103,7 +104,7 @@ class HOGGenerator(nn.Module):
         return stars.flatten(3, 4).flatten(1, 2)
 
 # %% ../../nbs/models/44_target_generators.ipynb #ImageTwin
-class ImageTwin(nn.Module):
+class ImageTwin(Described):
     """The same images as another network wants them: its size, its normalisation. (B, C, H, W) → (B, C, size).
 
     What is left out is not changed; `ImageTwin(mean=…, std=…)` gives pixels between 0 and 1."""
@@ -128,7 +129,7 @@ class ImageTwin(nn.Module):
         return (images * self.std + (self.mean - self.to_mean)) / self.to_std
 
 # %% ../../nbs/models/44_target_generators.ipynb #FrozenFeatures
-class FrozenFeatures(nn.Module):
+class FrozenFeatures(Described):
     """What a network that was trained before says about images; it is copied, and never changes.
 
     Images (B, C, H, W) → features (B, D), or with `tokens` one row per patch, (B, N, D), in reading order, from the
@@ -163,7 +164,7 @@ class FrozenFeatures(nn.Module):
         return pooled(getattr(self.backbone, "forward_feat", self.backbone)(images))  # (B, D)
 
 # %% ../../nbs/models/44_target_generators.ipynb #PixelClusters
-class PixelClusters(nn.Module):
+class PixelClusters(Described):
     """Names every patch by the most similar of K typical ones, which k-means finds in your images.
 
     Images (B, C, H, W) → ids (B, N), 0 ≤ id < K, in reading order. `fit` comes first, once. Raises ValueError when it did
@@ -278,7 +279,7 @@ class _DalleBlock(nn.Module):
         return self.id_path(x) + self.gain * self.res_path(x)
 
 # %% ../../nbs/models/44_target_generators.ipynb #DALLEEncoder
-class DALLEEncoder(nn.Module):
+class DALLEEncoder(Described):
     """The encoder of DALL-E's discrete VAE (Ramesh 2021, arXiv:2102.12092), frozen, with its authors' layer names.
 
     Images (B, 3, H, W) → ids (B, N), one for each patch, 0 ≤ id < num_classes, in reading order; the same crop is

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from ...core import embedding_std, gather
 from .base import Algorithm, embedding_dim, feature_dim, width_of
+from ..described import Described
 from ..necks import NonLinearNeck
 
 # %% ../../../nbs/models/algorithms/44_barlow_twins.ipynb #LatentCrossCorrelationHead
-class LatentCrossCorrelationHead(nn.Module):
+class LatentCrossCorrelationHead(Described):
     """Correlation of every coordinate of one view with every coordinate of the other (Barlow Twins).
 
     Two views (B, E) and (B, E) → (E, E), entries from −1 to 1. Coordinates are standardised over the batch,
@@ -59,7 +60,7 @@ class LatentCrossCorrelationHead(nn.Module):
         return f"input_dim={self.input_dim}"
 
 # %% ../../../nbs/models/algorithms/44_barlow_twins.ipynb #CrossCorrelationLoss
-class CrossCorrelationLoss(nn.Module):
+class CrossCorrelationLoss(Described):
     """How far a correlation matrix is from the identity (Barlow Twins, Zbontar 2021, arXiv:2103.03230).
 
     (E, E) → scalar: squared distance of the diagonal from 1, plus λ times the squares beside it, both summed.

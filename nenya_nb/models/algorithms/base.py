@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...core import Clock, world_size
 from ..backbones.base import pooled
+from ..described import Described
 
 # %% ../../../nbs/models/algorithms/00_base.ipynb #feature_dim
 def feature_dim(
@@ -102,7 +103,7 @@ def multi_crop_features(
     return torch.cat(features)
 
 # %% ../../../nbs/models/algorithms/00_base.ipynb #Algorithm
-class Algorithm(nn.Module):
+class Algorithm(Described):
     """Encoder, head and loss, asked by `forward(batch_inputs, data_samples, mode)`; subclasses write `loss`.
 
     `views` names the recipe of augmentations that the algorithm wants, or is a dict of its `type` and settings;

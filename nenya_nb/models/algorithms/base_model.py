@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from .base import Algorithm
 from ..config import MODELS
+from ..described import Described
 from ..mmselfsup import apply_init_cfg, from_mmselfsup
 
 # %% ../../../nbs/models/algorithms/05_base_model.ipynb #SelfSupDataPreprocessor
-class SelfSupDataPreprocessor(nn.Module):
+class SelfSupDataPreprocessor(Described):
     """Normalises images, or a list of views: (B, C, H, W) → (B, C, H, W).
 
     Without mean and std nothing is changed but the order of colours, if asked. Raises ValueError if only
@@ -63,8 +64,6 @@ class BaseModel(Algorithm):
         | list
         | None = None,  # dict(type="Pretrained", checkpoint=path), see `apply_init_cfg`
     ):
-        given = dict(backbone=backbone, neck=neck, head=head, target_generator=target_generator)
-        given |= dict(pretrained=pretrained, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         parts = [backbone, neck, head, target_generator]
         parts = [MODELS.build(part) if isinstance(part, dict) else part for part in parts]
         super().__init__(*parts[:3], target_generator=parts[3])
@@ -78,10 +77,8 @@ class BaseModel(Algorithm):
             data_preprocessor = MODELS.build(kind | (data_preprocessor or {}))
         self.data_preprocessor, self.init_cfg = data_preprocessor, init_cfg
         self.init_weights()
-        if not any(isinstance(part, nn.Module) for part in given.values()):
-            kind = f"{type(self).__module__}.{type(self).__qualname__}"
-            given = {k: v for k, v in given.items() if v is not None}
-            self.build_config = from_mmselfsup({"type": "BaseModel"} | given) | {"type": kind}
+        given = self.build_config
+        self.build_config = from_mmselfsup(given | {"type": "BaseModel"}) | {"type": given["type"]}
 
     def init_weights(self) -> None:
         "Begins as `init_cfg` says: weights of a file, or drawn anew."

@@ -16,7 +16,7 @@ from ...core import Clock, cosine, embedding_std
 from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..heads import LatentPredictHead
 from ..losses import CosineSimilarityLoss
-from ..momentum import MomentumEncoder, _check_momentum
+from ..momentum import MomentumEncoder, check_momentum
 from ..necks import NonLinearNeck
 
 # %% ../../../nbs/models/algorithms/42_byol.ipynb #BYOL
@@ -39,7 +39,7 @@ class BYOL(Algorithm):
         *,
         base_momentum: float = 0.996,  # m at the start; 0.99 for 300 epochs, 0.95 for minutes
     ):
-        _check_momentum(base_momentum, "BYOL: base_momentum")
+        check_momentum(base_momentum, "BYOL: base_momentum")
         options = dict(with_bias=True, with_last_bn=False, with_last_bias=True)
         if neck is None:
             width = width_of(backbone, "BYOL", "neck=NonLinearNeck(…)")

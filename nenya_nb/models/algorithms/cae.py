@@ -16,7 +16,8 @@ from ...core import Clock, embedding_std
 from .base import Algorithm
 from ..backbones.attention import LayerScale, Mlp, TransformerBlock
 from ..backbones.masked_vit import CAEViT
-from ..momentum import MomentumEncoder, _check_momentum
+from ..described import Described
+from ..momentum import MomentumEncoder, check_momentum
 from ..target_generators import PixelClusters
 
 # %% ../../../nbs/models/algorithms/74_cae.ipynb #split_patches
@@ -95,7 +96,7 @@ class RegressorBlock(nn.Module):
         return x + self.ls2(self.mlp(x))
 
 # %% ../../../nbs/models/algorithms/74_cae.ipynb #CAENeck
-class CAENeck(nn.Module):
+class CAENeck(Described):
     """The latent regressor and the decoder of CAE (Chen 2022, arXiv:2202.03026).
 
     Visible tokens (B, V, D) and positions (B, M, D), (B, V, D) → logits (B, M, K) and latents (B, M, D) of the hidden
@@ -148,7 +149,7 @@ class CAENeck(nn.Module):
         return self.fc(x), latents
 
 # %% ../../../nbs/models/algorithms/74_cae.ipynb #CAEHead
-class CAEHead(nn.Module):
+class CAEHead(Described):
     "Guesses and answers at the hidden patches: logits (B·M, K) and words (B·M,), latents and their targets (B, M, D)."
 
     def forward(
@@ -162,7 +163,7 @@ class CAEHead(nn.Module):
         return logits.flatten(0, 1), ids.gather(1, hidden).flatten(), latents, target.detach()
 
 
-class CAELoss(nn.Module):
+class CAELoss(Described):
     "Words and descriptions: (cross-entropy, lambd · mean squared distance), two scalars to be added."
 
     def __init__(
@@ -208,7 +209,7 @@ class CAE(Algorithm):
                 f"CAE: the encoder must take a mask and give tokens, got {type(backbone).__name__}; "
                 "use a CAEViT"
             )
-        _check_momentum(base_momentum, "CAE: base_momentum")
+        check_momentum(base_momentum, "CAE: base_momentum")
         width, patches = backbone.embed_dim, backbone.num_patches
         num_masked = patches // 2 if num_masked is None else num_masked
         if not 0 < num_masked < patches:

@@ -178,7 +178,7 @@ def weighted_mean(
     return (weight * values).mean() / gather(weight).mean().clamp(min=1e-12)
 
 # %% ../../../nbs/models/algorithms/52_deepcluster.ipynb #check_answers
-def _check_answers(name: str, head: nn.Module, clusters: int) -> None:
+def check_answers(name: str, head: nn.Module, clusters: int) -> None:
     "Raises ValueError for a head that has not one answer for each cluster."
     answers = getattr(head, "num_classes", clusters)
     if answers != clusters:
@@ -187,7 +187,7 @@ def _check_answers(name: str, head: nn.Module, clusters: int) -> None:
             f"use ClsHead(…, {clusters}), or num_classes={answers}"
         )
 
-
+# %% ../../../nbs/models/algorithms/52_deepcluster.ipynb #DeepCluster
 class DeepCluster(Algorithm):
     """Clusters of the network's own features as classes, renewed again and again (Caron 2018, arXiv:1807.05520).
 
@@ -221,7 +221,7 @@ class DeepCluster(Algorithm):
             else:
                 width = embedding_dim(neck, feature_dim(backbone))
             head = ClsHead(width, num_classes)
-        _check_answers("DeepCluster", head, num_classes)
+        check_answers("DeepCluster", head, num_classes)
         loss_fn = nn.CrossEntropyLoss(reduction="none") if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn)
         self.num_classes, self.pca_dims, self.every = num_classes, pca_dims, every

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from ...core import Clock, embedding_std
 from .moco import MoCo, encode_shuffled
 from ..backbones.base import pooled
+from ..described import Described
 from ..heads import ContrastiveHead
 from ..memories import FeatureQueue
 from ..necks import mlp
 
 # %% ../../../nbs/models/algorithms/16_densecl.ipynb #DenseCLNeck
-class DenseCLNeck(nn.Module):
+class DenseCLNeck(Described):
     """Two projections of a map: one of its mean, one of each cell (Wang 2020, arXiv:2011.09157).
 
     (B, input_dim, h, w) → the picture's embedding (B, E), the cells' (B, E, N), and the cells' mean

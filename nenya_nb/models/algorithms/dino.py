@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from ...core import Clock, cosine, embedding_std, gather
 from .base import Algorithm, multi_crop_features, width_of
+from ..described import Described
 from ..dino_model import DinoModel, DinoProjectionHead
-from ..momentum import _check_momentum, update_teacher_EMA
+from ..momentum import check_momentum, update_teacher_EMA
 
 # %% ../../../nbs/models/algorithms/62_dino.ipynb #DINOLoss
-class DINOLoss(nn.Module):
+class DINOLoss(Described):
     """Cross-entropy from a centred, sharpened teacher to its student (DINO, Caron 2021, arXiv:2104.14294).
 
     Logits of V student views and T teacher views, each (B, K) → scalar: the mean over the T·(V − 1) pairs of
@@ -45,7 +46,7 @@ class DINOLoss(nn.Module):
                 f"DINOLoss: temperatures must be above 0, got {student_temperature=}, "
                 f"{teacher_temperature=}, {warmup_temperature=}"
             )
-        _check_momentum(center_momentum, "DINOLoss: center_momentum")
+        check_momentum(center_momentum, "DINOLoss: center_momentum")
         self.output_dim, self.student_temperature = output_dim, student_temperature
         self.teacher_temperature, self.warmup_temperature = teacher_temperature, warmup_temperature
         self.warmup_epochs, self.center_momentum = warmup_epochs, center_momentum
@@ -147,13 +148,13 @@ def _without_drops(network: nn.Module) -> nn.Module:
             module.dropout = 0.0
     return network
 
-
-def _entropy_and_perplexity(p: Tensor) -> tuple[Tensor, Tensor]:
+# %% ../../../nbs/models/algorithms/62_dino.ipynb #entropy_and_perplexity
+def entropy_and_perplexity(p: Tensor) -> tuple[Tensor, Tensor]:
     "Of probabilities (…, K): mean entropy, in nats, and how many outputs are used in all."
     p = p.flatten(0, -2)
     return torch.special.entr(p).sum(1).mean(), torch.special.entr(p.mean(0)).sum().exp()
 
-
+# %% ../../../nbs/models/algorithms/62_dino.ipynb #DINO
 class DINO(Algorithm):
     """Self-distillation with no labels: student, teacher, many crops (Caron 2021, arXiv:2104.14294).
 
@@ -175,7 +176,7 @@ class DINO(Algorithm):
         clip_grad: float | None = 3.0,  # greatest length of each gradient; None: any
     ):
         name = type(self).__name__
-        _check_momentum(base_momentum, f"{name}: base_momentum")
+        check_momentum(base_momentum, f"{name}: base_momentum")
         if clip_grad is not None and clip_grad <= 0:
             raise ValueError(f"{name}: clip_grad must be above 0 or None, got {clip_grad}")
         if isinstance(backbone, Mapping):
@@ -210,13 +211,7 @@ class DINO(Algorithm):
         **options: Any,  # more arguments, for example base_momentum=0.99
     ) -> "DINO":
         "Student and teacher from DINO's settings. Raises as `DinoModel.from_config`."
-        model = DinoModel.from_config(config)
-        algorithm = cls(model, **options)
-        parts = {"backbone": model.backbone, "neck": model.projection_head} | options
-        parts |= {"neck": model.build_config["projection_head"]} if "neck" not in options else {}
-        plain = {name: getattr(part, "build_config", part) for name, part in parts.items()}
-        algorithm.build_config = {"type": cls.__name__} | plain
-        return algorithm
+        return cls(DinoModel.from_config(config), **options)
 
     @property
     def student(self) -> DinoModel:
@@ -238,7 +233,7 @@ class DINO(Algorithm):
             raise ValueError(f"DINO needs two views or more of each image, got {len(views)}")
         with torch.no_grad():  # before the student, whose activations wait for the backward pass
             teacher = self.teacher(torch.cat(list(views[:2])))  # (2B, K)
-            entropy, perplexity = _entropy_and_perplexity(self.loss_fn.targets(teacher))
+            entropy, perplexity = entropy_and_perplexity(self.loss_fn.targets(teacher))
         student = self.neck(multi_crop_features(self.backbone, views))  # (V·B, K)
         loss = self.loss_fn(student.chunk(len(views)), teacher.chunk(2))
         self.remember(student=student[: len(teacher)], teacher=teacher)

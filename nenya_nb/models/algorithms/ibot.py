@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ...core import Clock, embedding_std, gather, rank
 from .base import multi_crop_features
-from .dino import DINO, DINOLoss, _entropy_and_perplexity
+from .dino import DINO, DINOLoss, entropy_and_perplexity
 from .simmim import SimMIMViT
+from ..described import Described
 from ..dino_model import DinoProjectionHead
 
 # %% ../../../nbs/models/algorithms/73_ibot.ipynb #IBOTPatchLoss
@@ -37,7 +38,7 @@ class IBOTPatchLoss(DINOLoss):
         return (each * weight).sum() / len(mask)
 
 # %% ../../../nbs/models/algorithms/73_ibot.ipynb #KoLeoLoss
-class KoLeoLoss(nn.Module):
+class KoLeoLoss(Described):
     """Spreads features over the sphere: −mean log distance to the nearest other (Sablayrolles 2018, arXiv:1806.03198).
 
     Features (B, D) of any length, compared with those of all processes → scalar, in float32 or better. Raises
@@ -157,8 +158,8 @@ class IBOT(DINO):
         images, mask = torch.cat(crops[:G]), masks.transpose(0, 1).flatten(0, 1)  # (G·B, …)
         with torch.no_grad():  # before the student, whose activations wait for the backward pass
             teacher, teacher_patches = _logits(head, _tokens(self.teacher.backbone, images))
-            spread = _entropy_and_perplexity(self.loss_fn.targets(teacher))
-            patch_spread = _entropy_and_perplexity(self.patch_loss_fn.targets(teacher_patches))
+            spread = entropy_and_perplexity(self.loss_fn.targets(teacher))
+            patch_spread = entropy_and_perplexity(self.patch_loss_fn.targets(teacher_patches))
         tokens = _tokens(self.backbone, images, mask)  # (G·B, 1 + N, D)
         student, patches = _logits(self.neck, tokens)  # (G·B, K), (G·B, N, K)
         large = len(student)

@@ -18,7 +18,8 @@ from .base import Algorithm
 from ..backbones.attention import TransformerBlock
 from ..backbones.masked_vit import CAEViT
 from ..backbones.tokens import pair, resize_positions, sincos_positions
-from ..momentum import MomentumEncoder, _check_momentum
+from ..described import Described
+from ..momentum import MomentumEncoder, check_momentum
 
 # %% ../../../nbs/models/algorithms/76_ijepa.ipynb #mask_places
 def mask_places(
@@ -35,7 +36,7 @@ def _take(rows: Tensor, places: Tensor) -> Tensor:
     return rows.gather(1, flat).unflatten(1, places.shape[1:])
 
 # %% ../../../nbs/models/algorithms/76_ijepa.ipynb #IJEPAPredictor
-class IJEPAPredictor(nn.Module):
+class IJEPAPredictor(Described):
     """Says what is where it has not looked (I-JEPA, Assran 2023, arXiv:2301.08243).
 
     Context tokens (B, K, D), their places (B, K), places asked for (B, M, t) → predictions (B, M, t, D); each of the M
@@ -122,7 +123,7 @@ class IJEPA(Algorithm):
                 f"IJEPA: the encoder must take a mask and give tokens, got {type(backbone).__name__}; "
                 "use a CAEViT"
             )
-        _check_momentum(base_momentum, "IJEPA: base_momentum")
+        check_momentum(base_momentum, "IJEPA: base_momentum")
         width, patches = backbone.embed_dim, backbone.patch_embed
         if neck is None:
             heads = backbone.blocks[0].attn.num_heads

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...core import broadcast, embedding_std, gather, world_size
 from .base import Algorithm, multi_crop_features, width_of
+from ..described import Described
 from ..necks import NonLinearNeck
 
 # %% ../../../nbs/models/algorithms/48_lejepa.ipynb #check_knots
@@ -50,7 +51,7 @@ def epps_pulley(
     return statistic * (x.shape[-2] * world_size())
 
 # %% ../../../nbs/models/algorithms/48_lejepa.ipynb #SIGReg
-class SIGReg(nn.Module):
+class SIGReg(Described):
     """Is a cloud N(0, I)? The mean Epps-Pulley statistic of its shadows on random lines (LeJEPA, arXiv:2511.08544).
 
     Embeddings (…, N, E) → scalar, about 1.06 for N(0, I), growing with N for anything else; leading
@@ -91,7 +92,7 @@ class SIGReg(nn.Module):
         return f"num_slices={self.num_slices}, num_knots={self.num_knots}, t_max={self.t_max}"
 
 # %% ../../../nbs/models/algorithms/48_lejepa.ipynb #LeJEPALoss
-class LeJEPALoss(nn.Module):
+class LeJEPALoss(Described):
     """Views predict the mean of the global ones; their cloud should be Gaussian (LeJEPA, arXiv:2511.08544).
 
     Embeddings of all views (V, B, E) → scalar, (1 − λ) · prediction + λ · sigreg; see `terms`. In float32 or

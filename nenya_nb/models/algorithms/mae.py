@@ -15,6 +15,7 @@ from ...core import embedding_std
 from .base import Algorithm, feature_dim
 from ..backbones.attention import TransformerBlock
 from ..backbones.tokens import pair, resize_positions, sincos_positions
+from ..described import Described
 
 # %% ../../../nbs/models/algorithms/70_mae.ipynb #patchify
 def patchify(
@@ -51,7 +52,7 @@ def unpatchify(
     return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)  # (B, C, h · p, w · q)
 
 # %% ../../../nbs/models/algorithms/70_mae.ipynb #MAEPretrainHead
-class MAEPretrainHead(nn.Module):
+class MAEPretrainHead(Described):
     """What MAE's decoder is compared with: the patches of the images, perhaps each normalised.
 
     `head(pred, images)` → (pred, target), both (B, N, p · q · C). `head.picture` goes the way back. Raises
@@ -103,7 +104,7 @@ class MAEPretrainHead(nn.Module):
         return f"patch_size={self.patch_size}, norm_pix={self.norm_pix}"
 
 # %% ../../../nbs/models/algorithms/70_mae.ipynb #MAEReconstructionLoss
-class MAEReconstructionLoss(nn.Module):
+class MAEReconstructionLoss(Described):
     """Mean squared error over the hidden patches: MAE's loss (He 2021, arXiv:2111.06377).
 
     Predictions and targets (B, N, n), mask (B, N) with 1 where hidden → scalar; visible patches do not
@@ -119,7 +120,7 @@ class MAEReconstructionLoss(nn.Module):
         return (error * mask).sum() / mask.sum().clamp(min=1)
 
 # %% ../../../nbs/models/algorithms/70_mae.ipynb #MAEPretrainDecoder
-class MAEPretrainDecoder(nn.Module):
+class MAEPretrainDecoder(Described):
     """The small transformer that paints MAE's hidden patches (He 2021, arXiv:2111.06377).
 
     Tokens of the visible patches (B, 1 + keep, input_dim) and ids_restore (B, N) → pixels of all patches

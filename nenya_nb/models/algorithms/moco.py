@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from ...core import Clock, broadcast, embedding_std, gather, rank, world_size
 from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..backbones.base import pooled
+from ..described import Described
 from ..heads import ContrastiveHead
 from ..memories import FeatureQueue
-from ..momentum import MomentumEncoder, _check_momentum
+from ..momentum import MomentumEncoder, check_momentum
 from ..necks import mlp
 
 # %% ../../../nbs/models/algorithms/12_moco.ipynb #MoCoV2Neck
-class MoCoV2Neck(nn.Module):
+class MoCoV2Neck(Described):
     """Projection with one hidden layer and no norm: fc, ReLU, fc (MoCo v2, Chen 2020, arXiv:2003.04297).
 
     (B, input_dim), or maps (B, input_dim, h, w) → (B, output_dim)."""
@@ -84,7 +85,7 @@ class MoCo(Algorithm):
         name = type(self).__name__
         if neck is None:
             neck = self.default_neck(width_of(backbone, name, "a neck"))
-        _check_momentum(momentum, f"{name}: momentum")
+        check_momentum(momentum, f"{name}: momentum")
         if num_splits < 1:
             raise ValueError(f"{name}: num_splits must be at least 1, got {num_splits}")
         dim = embedding_dim(neck, feature_dim(backbone))

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from ...core import Clock, cosine, embedding_std, gather, rank
 from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..backbones.vit import VisionTransformer
-from ..momentum import MomentumEncoder, _check_momentum
+from ..described import Described
+from ..momentum import MomentumEncoder, check_momentum
 from ..necks import NonLinearNeck
 
 # %% ../../../nbs/models/algorithms/14_mocov3.ipynb #MoCoV3Head
-class MoCoV3Head(nn.Module):
+class MoCoV3Head(Described):
     """Predicts the other view's key, and finds it among the keys of the batch (Chen 2021, arXiv:2104.02057).
 
     Embeddings (B, E) and keys (B, E) → logits (B, B · world) and labels (B,), the column of each row's own
@@ -73,7 +74,7 @@ class MoCoV3(Algorithm):
         if neck is None:
             width = width_of(backbone, "MoCoV3", "neck=NonLinearNeck(…)")
             neck = NonLinearNeck(width, 4096, 256, num_layers=2 + transformer, **plain)
-        _check_momentum(base_momentum, "MoCoV3: base_momentum")
+        check_momentum(base_momentum, "MoCoV3: base_momentum")
         if head is None:
             dim = embedding_dim(neck, feature_dim(backbone))
             predictor = NonLinearNeck(dim, 4096, dim, with_last_bn=transformer, **plain)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from ...core import Clock, embedding_std, gather
 from .base import Algorithm, embedding_dim, feature_dim, width_of
+from ..described import Described
 from ..heads import ContrastiveHead
 from ..necks import LinearNeck
 
 # %% ../../../nbs/models/algorithms/50_npid.ipynb #SimpleMemory
-class SimpleMemory(nn.Module):
+class SimpleMemory(Described):
     """One embedding for each image of a data set (NPID, Wu 2018, arXiv:1805.01978).
 
     Holds `features` (length, dim), rows of length one, at first random. Raises ValueError for sizes below 1

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...core import Clock, broadcast, embedding_std, rank
 from .base import Algorithm, embedding_dim, feature_dim, width_of
 from nenya_nb.models.algorithms.deepcluster import (
-    _check_answers,
+    check_answers,
     cluster_features,
     cluster_means,
     dataset_features,
@@ -25,10 +25,11 @@ from nenya_nb.models.algorithms.deepcluster import (
 )
 from .npid import SimpleMemory
 from ..backbones.base import pooled
+from ..described import Described
 from ..heads import ClsHead
 
 # %% ../../../nbs/models/algorithms/54_odc.ipynb #ODCNeck
-class ODCNeck(nn.Module):
+class ODCNeck(Described):
     """Projection of online deep clustering (Zhan 2020): Linear, BatchNorm, ReLU, Dropout, Linear, ReLU.
 
     (B, input_dim), or maps (B, input_dim, h, w) → (B, output_dim), nowhere negative."""
@@ -180,7 +181,7 @@ class ODC(Algorithm):
         if interval < 1:
             raise ValueError(f"ODC: interval must be at least 1, got {interval}")
         head = ClsHead(dim, memory.num_classes) if head is None else head
-        _check_answers("ODC", head, memory.num_classes)
+        check_answers("ODC", head, memory.num_classes)
         loss_fn = nn.CrossEntropyLoss(reduction="none") if loss_fn is None else loss_fn
         super().__init__(backbone, neck, head, loss_fn, memory=memory)
         self.interval = interval

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from ...core import embedding_std
 from .base import Algorithm, embedding_dim, feature_dim, width_of
 from ..backbones.base import pooled
+from ..described import Described
 from ..heads import ClsHead
 
 # %% ../../../nbs/models/algorithms/82_relative_loc.ipynb #RelativeLocNeck
-class RelativeLocNeck(nn.Module):
+class RelativeLocNeck(Described):
     """Reads the features of two patches side by side: (B, 2·input_dim) or maps (B, 2·input_dim, h, w) → (B, output_dim).
 
     Average, Linear, BatchNorm, ReLU, Dropout (Doersch 2015, arXiv:1505.05192, with a ResNet). Raises ValueError for a

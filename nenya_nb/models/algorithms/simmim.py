@@ -18,6 +18,7 @@ from .base import Algorithm, feature_dim
 from ..backbones.base import TensorSpec, pooled
 from ..backbones.masked_vit import vit_arch
 from ..backbones.vit import VisionTransformer
+from ..described import Described
 
 # %% ../../../nbs/models/algorithms/72_simmim.ipynb #SimMIMViT
 class SimMIMViT(VisionTransformer):
@@ -75,7 +76,7 @@ class SimMIMViT(VisionTransformer):
         return [[batch, dim, *self.patch_embed.grid(*sizes[2:])]]
 
 # %% ../../../nbs/models/algorithms/72_simmim.ipynb #SimMIMNeck
-class SimMIMNeck(nn.Module):
+class SimMIMNeck(Described):
     """SimMIM's decoder, "a one-layer prediction head": 1×1 convolution, then pixel shuffle.
 
     Map (B, input_dim, h, w), or a sequence whose last counts → pictures (B, in_channels, h · s, w · s)."""
@@ -98,7 +99,7 @@ class SimMIMNeck(nn.Module):
         return self.decoder(x if isinstance(x, Tensor) else x[-1])  # (B, C, h · s, w · s)
 
 # %% ../../../nbs/models/algorithms/72_simmim.ipynb #SimMIMHead
-class SimMIMHead(nn.Module):
+class SimMIMHead(Described):
     """Lays SimMIM's prediction, the picture, and the mask over each other, pixel by pixel.
 
     `head(pred, images, mask)` → (pred, images (B, C, H, W), mask (B, 1, H, W) with 1 where hidden), for the
@@ -128,7 +129,7 @@ class SimMIMHead(nn.Module):
         return f"patch_size={self.patch_size}"
 
 # %% ../../../nbs/models/algorithms/72_simmim.ipynb #SimMIMReconstructionLoss
-class SimMIMReconstructionLoss(nn.Module):
+class SimMIMReconstructionLoss(Described):
     """Mean absolute error over the hidden pixels: SimMIM's loss (Xie 2021, arXiv:2111.09886).
 
     Predictions and targets (B, C, H, W), mask (B, 1, H, W) with 1 where hidden → scalar; visible pixels do

@@ -21,6 +21,7 @@ from nenya_nb.models.algorithms.base import (
     width_of,
 )
 from ..backbones.base import pooled
+from ..described import Described
 from ..memories import FeatureQueue
 from ..necks import mlp
 
@@ -46,7 +47,7 @@ def sinkhorn(
     return log_q.softmax(1)
 
 # %% ../../../nbs/models/algorithms/60_swav.ipynb #SwAVNeck
-class SwAVNeck(nn.Module):
+class SwAVNeck(Described):
     """Linear, BatchNorm, ReLU, Linear, and then length one (SwAV, Caron 2020, arXiv:2006.09882).
 
     Features (B, input_dim), or maps (B, input_dim, h, w) → embeddings (B, output_dim)."""
@@ -67,7 +68,7 @@ class SwAVNeck(nn.Module):
         return F.normalize(x, dim=1) if self.with_l2norm else x
 
 # %% ../../../nbs/models/algorithms/60_swav.ipynb #SwAVHead
-class SwAVHead(nn.Module):
+class SwAVHead(Described):
     """Prototypes, K directions of length one: embeddings (B, input_dim) → scores (B, num_prototypes).
 
     Of embeddings of length one the scores are cosines. An optimizer's step makes the prototypes longer or
@@ -94,7 +95,7 @@ class SwAVHead(nn.Module):
         return self.prototypes(z)  # (B, K)
 
 # %% ../../../nbs/models/algorithms/60_swav.ipynb #SwAVLoss
-class SwAVLoss(nn.Module):
+class SwAVLoss(Described):
     """Swapped prediction: each view predicts the codes of the others (SwAV, Caron 2020, arXiv:2006.09882).
 
     Scores of V views, each (B, K) → scalar, ln K if all scores are equal. With several processes the codes

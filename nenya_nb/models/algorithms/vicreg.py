@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from ...core import embedding_std, gather
 from .base import Algorithm, width_of
+from ..described import Described
 from ..necks import NonLinearNeck
 
 # %% ../../../nbs/models/algorithms/46_vicreg.ipynb #VICRegLoss
-class VICRegLoss(nn.Module):
+class VICRegLoss(Described):
     """Invariance, variance and covariance of two views (VICReg, Bardes 2022, arXiv:2105.04906).
 
     Two views (B, E) and (B, E) → scalar, λ · invariance + μ · variance + ν · covariance; see `terms`. The

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import optimizer as optimizers
 
+from ..described import Described
+
 # %% ../../../nbs/models/backbones/00_base.ipynb #CallableInt
 class CallableInt(int):
     "An integer that also answers a call: `n` and `n()` are the same number."
@@ -117,7 +119,7 @@ class _NamedParameters:
 getattr(optimizers, "_foreach_supported_types", []).append(_NamedParameter)
 
 # %% ../../../nbs/models/backbones/00_base.ipynb #Backbone
-class Backbone(nn.Module):
+class Backbone(Described):
     """Images (B, C, H, W) → features (B, D). Set `output_dim`, write `forward`; the rest is optional.
 
     Nothing checks for this class: any `nn.Module` with an `output_dim` is a backbone."""

@@ -183,11 +183,11 @@ def fit_weights(
     if fresh:
         print(f"{name}: the classifier is untrained ({', '.join(fresh)}); the rest is pretrained.")
 
-# %% ../../../nbs/models/backbones/07_pretrained.ipynb #own_file
+# %% ../../../nbs/models/backbones/07_pretrained.ipynb #built-settings
 _SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
 
-
-def _own_file(
+# %% ../../../nbs/models/backbones/07_pretrained.ipynb #own_file
+def own_file(
     pretrained: Any,  # True, a tag, a torchvision weight, or a path
     checkpoint_path: str | Path | None = None,  # goes first
 ) -> Path | None:
@@ -199,7 +199,7 @@ def _own_file(
         return path if path.suffix in _SUFFIXES or path.is_file() else None
     return pretrained if isinstance(pretrained, Path) else None
 
-
+# %% ../../../nbs/models/backbones/07_pretrained.ipynb #load_pretrained
 def load_pretrained(
     model: nn.Module,  # freshly built, gets the weights in place
     name: str,  # under which the weights are published, e.g. "resnet50"
@@ -210,7 +210,7 @@ def load_pretrained(
 
     Raises WeightsUnavailable when published weights are not to be had, FileNotFoundError for a file that is not
     there, ValueError when nobody publishes any weights, when the tag is unknown, or when they do not fit."""
-    if file := _own_file(pretrained, checkpoint_path):
+    if file := own_file(pretrained, checkpoint_path):
         fit_weights(model, read_weights(file), name)
         return model
     if pretrained is None or pretrained is False:

@@ -21,9 +21,9 @@ from . import deep_resnets, efficientnet, resnet_variants, vit
 from .base import Backbone, TensorSpec, check_shape, pooled
 from .masked_vit import vit_arch
 from nenya_nb.models.backbones.pretrained import (
-    _own_file,
     fit_weights,
     load_pretrained,
+    own_file,
     read_weights,
     weights_file,
 )
@@ -111,7 +111,7 @@ class TimmBackbone(Backbone):
         name = name.removeprefix("timm:")
         if not timm.is_model(name):
             raise unknown_name("timm model", name, _near(name, timm.list_models()))
-        file, extra, weights = _own_file(pretrained, checkpoint_path), {}, None
+        file, extra, weights = own_file(pretrained, checkpoint_path), {}, None
         if pretrained and file is None:
             weights = published_weights(f"timm:{name}", pretrained)
             if weights is None:
@@ -227,7 +227,7 @@ def get_backbone(
             "set self.output_dim to an int in its __init__"
         )
     config = {"type": "get_backbone", "name": name} | settings
-    if _own_file(pretrained, config.pop("checkpoint_path", None)) is None and pretrained:
+    if own_file(pretrained, config.pop("checkpoint_path", None)) is None and pretrained:
         config["pretrained"] = getattr(pretrained, "name", pretrained)  # torchvision's have one
     backbone.build_config = config
     return backbone

@@ -18,7 +18,7 @@ from ...core import unknown_name
 from .base import TensorSpec, check_images, check_shape
 from .maps import MapBackbone, map_shapes
 from ..blocks import BasicBlock, Bottleneck, conv3x3, projection_shortcut
-from ..preact import PreActBlock, PreActBottleneck
+from ..preact import PreActBasicBlock, PreActBlock, PreActBottleneck
 
 # %% ../../../nbs/models/backbones/10_resnet.ipynb #ResNetBlockType
 class ResNetBlockType(StrEnum):
@@ -35,6 +35,7 @@ _BLOCKS = {
     ResNetBlockType.BOTTLENECK: Bottleneck,
     ResNetBlockType.PREACT: PreActBottleneck,
 }
+_BLOCK_CLASSES = (BasicBlock, Bottleneck, PreActBasicBlock, PreActBottleneck)
 _DEPTHS = {  # layers with weights -> block, blocks in each stage
     18: (BasicBlock, [2, 2, 2, 2]),
     34: (BasicBlock, [3, 4, 6, 3]),
@@ -52,9 +53,11 @@ def _find_block(choice: _BlockChoice) -> tuple[type[nn.Module], list[int] | None
         if choice not in _DEPTHS:
             raise unknown_name("ResNet depth", choice, _DEPTHS)
         return _DEPTHS[choice]
-    if str(choice).lower() not in _BLOCKS:
-        raise unknown_name("block type", choice, _BLOCKS)
-    return _BLOCKS[str(choice).lower()], None
+    named = {block.__name__: block for block in _BLOCK_CLASSES}
+    block = named.get(str(choice)) or _BLOCKS.get(str(choice).lower())
+    if block is None:
+        raise unknown_name("block type", choice, [*_BLOCKS, *named])
+    return block, None
 
 
 def _block_and_layers(choices: dict, layers: Sequence[int] | None) -> tuple[type, list[int]]:
