@@ -1,10 +1,14 @@
 """Every widget that follows a training: nothing is done during a step, and the training ends as if nobody had looked."""
 
+import warnings
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from nenya_nb.data import load_dataset
+from nenya_nb.evaluation import KNNMonitor
 from nenya_nb.models import CAE, MAE, SimCLR, SupCE
 from nenya_nb.models.algorithms.mae import MAEPretrainDecoder, MAEPretrainHead
 from nenya_nb.models.backbones.masked_vit import CAEViT, MAEViT
@@ -134,3 +138,31 @@ def test_the_last_look_is_at_the_trained_network():
     fit(algorithm, DATA, epochs=2, batch_size=16, device="cpu", callbacks=[viewer], progress=False)
     now = AttentionViewer(algorithm.backbone, IMAGES)
     assert viewer.maps == now.maps and viewer.stats == now.stats
+
+
+class Explodes:
+    "The last update of an epoch makes every weight NaN, with a loss that was still finite."
+
+    def on_step(self, run):
+        if run.clock.step == run.clock.steps_per_epoch:
+            with torch.no_grad():
+                for weight in run.algorithm.parameters():
+                    weight.fill_(torch.nan)
+
+
+@pytest.mark.parametrize("name", [*WIDGETS, "knn"])
+def test_who_looks_at_a_network_that_diverged_does_not_end_the_run(name):
+    algorithm, widget = WIDGETS.get(name, WIDGETS["points"])
+    algorithm = algorithm()
+    watcher = KNNMonitor(DATA, DATA, k=3) if name == "knn" else widget(algorithm)
+    options = dict(batch_size=16, epochs=3, device="cpu", progress=False, monitor=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        history = fit(
+            algorithm, DATA, callbacks=[Explodes(), watcher], check_finite=False, **options
+        )
+    assert history.state == "finished" and history.step == 9
+    if name == "knn":
+        assert np.isnan(history.columns()["knn"][1][1:]).all()
+    else:
+        assert str(watcher.figure() or watcher)

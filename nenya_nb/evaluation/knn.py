@@ -157,9 +157,11 @@ class KNNMonitor:
         self.options = dict(k=k, temperature=temperature)
 
     def measure(self, model: torch.nn.Module, device: torch.device | str | None = None) -> float:
-        "The k-NN accuracy of a model's features now."
+        "The k-NN accuracy of a model's features now; NaN for a network that has diverged."
         known = extract_latents(model, self.train, self.batch_size, device)
         asked = extract_latents(model, self.test, self.batch_size, device)
+        if not (known.features.isfinite().all() and asked.features.isfinite().all()):
+            return float("nan")
         return knn_accuracy(
             known.features.to(device),
             known.targets,

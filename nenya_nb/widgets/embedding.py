@@ -7,6 +7,7 @@ __all__ = ['EmbeddingExplorer']
 
 # %% ../../nbs/widgets/70_embedding.ipynb #imports
 import math
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -181,7 +182,7 @@ class EmbeddingExplorer(Widget):
         model: nn.Module,  # what `extract_latents` accepts; its modes and random numbers stay
         title: str = "",  # of the picture
     ) -> None:
-        "One more picture: of the features that a model has for the data set now."
+        "One more picture: of the features that a model has for the data set now. Of one that diverged, a warning."
         if self.data is None:
             raise ValueError(
                 "EmbeddingExplorer: no images to look at, only features were given; "
@@ -189,7 +190,14 @@ class EmbeddingExplorer(Widget):
             )
         first = next(model.parameters(), torch.empty(0))
         with own_dice(first.device):
-            self.add(extract_latents(model, self.data).features, title)
+            features = extract_latents(model, self.data).features
+        if features.isfinite().all():
+            self.add(features, title)
+        else:
+            warnings.warn(
+                f"EmbeddingExplorer: the features hold nan; no picture of {title or 'them'}",
+                stacklevel=2,
+            )
 
     def on_start(self, run: Any) -> None:
         "Called by `fit`: displays the widget if it is not on the page yet, and looks at the untrained network."
