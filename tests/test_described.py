@@ -175,3 +175,35 @@ def test_a_network_of_timm_and_one_of_torch():
         assert plain.extract_feat(torch.zeros(2, 3, 2, 2)).shape == (2, 4)
     with pytest.raises(ValueError, match="backbone is <Sequential>"):
         nb.to_config(plain)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        nb.resnet18,
+        nb.efficientnet_b0,
+        lambda: nb.dino_vits16(num_classes=5),
+        lambda: nb.get_backbone("resnet18", num_classes=7),
+    ],
+)
+def test_a_classifier_taken_away_or_replaced_is_noted(make):
+    net = make()
+    net.reset_classifier(3)
+    assert shapes(build(nb.to_config(net))) == shapes(net) and net.num_classes == 3
+    net.remove_head()
+    made = SimCLR(net)
+    assert shapes(build(nb.to_config(made))) == shapes(made)
+
+
+def test_defaults_are_not_noted():
+    assert nb.ResNet("basic", [1], channels=[8]).build_config == {
+        "type": "ResNet",
+        "block": "basic",
+        "layers": [1],
+        "channels": [8],
+    }
+    assert nb.VisionTransformer(32, 8).build_config == {
+        "type": "VisionTransformer",
+        "img_size": 32,
+        "patch_size": 8,
+    }

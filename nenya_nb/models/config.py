@@ -12,7 +12,6 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,10 @@ from typing import Any
 from torch import nn
 
 from ..core import unknown_name
-from .described import Unwritten
+from .described import TRUSTED, Unwritten
 from .mmselfsup import apply_init_cfg, from_mmselfsup, without_scope
 
 # %% ../../nbs/models/45_config.ipynb #plain
-_TRUSTED = ContextVar("trusted", default=True)  # False while a stranger's configuration is built
-
-
 def _plain(value: Any) -> Any:
     "New dictionaries and lists all the way down; anything else is passed on."
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -43,7 +39,7 @@ def read_config(
 ) -> dict[str, Any]:
     "A plain new dictionary. Raises FileNotFoundError, TypeError or ValueError for what holds no keys."
     if isinstance(config, (str, Path)):
-        if not _TRUSTED.get():
+        if not TRUSTED.get():
             raise ValueError(f"a stranger's configuration may not name a file, got {str(config)!r}")
         path = Path(config)
         if not path.is_file():
@@ -85,7 +81,7 @@ def _dotted(path: str) -> Any:
 
 def _find_type(kind: Any) -> Callable:
     "What a `type` stands for."
-    trusted = _TRUSTED.get()
+    trusted = TRUSTED.get()
     if callable(kind) and trusted:
         return kind
     name, models = without_scope(str(kind)), importlib.import_module("nenya_nb.models")
@@ -149,7 +145,7 @@ def _check_keys(maker: Callable, kind: Any, arguments: dict[str, Any]) -> None:
 def _keys(config: Mapping) -> str:
     return ", ".join(map(str, config)) or "nothing"
 
-# %% ../../nbs/models/45_config.ipynb #built-settings
+# %% ../../nbs/models/45_config.ipynb #DATA
 _DATA = {"init_cfg", "data_preprocessor"}  # MMSelfSup's settings that look like parts
 FILE_SETTINGS = {"init_cfg", "pretrained", "backbone_pretrained", "is_backbone_pretrained"}
 FILE_SETTINGS |= {"checkpoint_path", "path"}  # settings that read a file, or fetch one
@@ -220,15 +216,15 @@ def build(
     KeyError for an unknown type, TypeError for an unknown or missing key, ValueError without a `type`, and without
     `trusted` for settings that read files."""
     config = read_config(config) | overrides
-    before = _TRUSTED.set(trusted and _TRUSTED.get())
+    before = TRUSTED.set(trusted and TRUSTED.get())
     try:
         return _build(config)
     finally:
-        _TRUSTED.reset(before)
+        TRUSTED.reset(before)
 
 
 def _build(config: dict[str, Any]) -> Any:
-    if not _TRUSTED.get():
+    if not TRUSTED.get():
         _refuse_files(config)
     if "type" not in config:
         config = _dino(config)

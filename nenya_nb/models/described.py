@@ -8,6 +8,7 @@ __all__ = ['Unwritten', 'Described']
 # %% ../../nbs/models/10_described.ipynb #imports
 import inspect
 from collections.abc import Mapping
+from contextvars import ContextVar
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -75,8 +76,8 @@ def _call(kind: type, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any] | N
 class Described(nn.Module):
     """A module that remembers how it was made: `build_config` holds its `type` and what it was given, as `build` takes it.
 
-    Defaults are not in it, and what is changed after construction is not noticed. A class of this library is called by
-    its name, any other by its dotted path."""
+    Defaults are not in it; what is changed after construction is, if `note` was told. A class of this library is called
+    by its name, any other by its dotted path."""
 
     build_config: dict[str, Any] | None = None
 
@@ -88,3 +89,11 @@ class Described(nn.Module):
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         cls.__signature__ = _signature(cls)  # help asks `__new__` first, which takes anything
+
+    def note(self, **settings: Any) -> None:
+        "Writes down arguments that would now be others: `note(num_classes=0)` when the classifier was taken away."
+        if self.build_config is not None:
+            self.build_config = self.build_config | _written(settings)
+
+# %% ../../nbs/models/10_described.ipynb #TRUSTED
+TRUSTED = ContextVar("trusted", default=True)  # False while a stranger's configuration is built

@@ -33,11 +33,12 @@ def map_shapes(
 class HeadedBackbone(Backbone):
     """A network with a classifier that can be taken away or replaced; where it stands, `head_name` says.
 
-    A subclass sets `_width`, builds its layers, and calls `reset_classifier` or `_set_classifier`. Change the
+    A subclass sets `_width`, builds its layers, and calls `_put_classifier` or `_set_classifier`. Change the
     head before threads share the model."""
 
     head_name = "fc"  # the attribute that holds the classifier
     _width: int  # D, the channels that a classifier is built on
+    _pools: tuple[str | None, ...] = (None, "avg")  # what `global_pool` may be
 
     def _set_classifier(self, classifier: nn.Module | None) -> None:
         setattr(self, self.head_name, classifier)
@@ -53,6 +54,7 @@ class HeadedBackbone(Backbone):
     def remove_head(self) -> None:
         "Takes the classifier away."
         self._set_classifier(None)
+        self.note(num_classes=0)
 
     def own_names(
         self,
@@ -74,7 +76,13 @@ class HeadedBackbone(Backbone):
         num_classes: int,  # width of the new classifier; 0 for none
         global_pool: str | None = "avg",  # how features are pooled; None gives the last map
     ) -> None:
-        "Replaces the classifier by a fresh one, or by none."
+        "Replaces the classifier by a fresh one, or by none. Raises ValueError for an unknown `global_pool`."
+        self._put_classifier(num_classes, global_pool)
+        self.note(num_classes=num_classes, global_pool=global_pool)
+
+    def _put_classifier(self, num_classes: int, global_pool: str | None) -> None:
+        if global_pool not in self._pools:
+            raise unknown_name("global_pool", global_pool, [*self._pools])
         self.global_pool = global_pool
         like = next(self.parameters())
         fresh = nn.Linear(self.num_features, num_classes) if num_classes else None
@@ -117,17 +125,7 @@ class MapBackbone(HeadedBackbone):
         self._stage_names, self._plan = tuple(plan), tuple(plan.values())
         self._width = self._plan[-1][0]
         self.drop_rate, self.avgpool = drop_rate, nn.AdaptiveAvgPool2d(1)
-        self.reset_classifier(num_classes, global_pool)
-
-    def reset_classifier(
-        self,
-        num_classes: int,  # width of the new classifier; 0 for none
-        global_pool: str | None = "avg",  # without classifier: None gives the map
-    ) -> None:
-        "Replaces the classifier by a fresh one, or by none. Raises ValueError for an unknown `global_pool`."
-        if global_pool not in (None, "avg"):
-            raise unknown_name("global_pool", global_pool, ["avg"], "None gives the map.")
-        super().reset_classifier(num_classes, global_pool)
+        self._put_classifier(num_classes, global_pool)
 
     def forward_head(
         self,

@@ -53,6 +53,7 @@ class VisionTransformer(HeadedBackbone):
     that do not divide `embed_dim`. Checkpoints of MMSelfSup load as they are."""
 
     head_name = "head"
+    _pools = ("token", "avg")
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class VisionTransformer(HeadedBackbone):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self.drop_rate = drop_rate
-        self.reset_classifier(num_classes, global_pool)
+        self._put_classifier(num_classes, global_pool)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -231,11 +232,8 @@ class VisionTransformer(HeadedBackbone):
         num_classes: int,  # width of the new classifier; 0 for none
         global_pool: str | None = None,  # "token" or "avg"; None keeps what is
     ) -> None:
-        "Replaces the classifier by a fresh one, or by none."
-        global_pool = global_pool or self.global_pool
-        if global_pool not in ("token", "avg"):
-            raise unknown_name("global_pool", global_pool, ["token", "avg"])
-        super().reset_classifier(num_classes, global_pool)
+        "Replaces the classifier by a fresh one, or by none. Raises ValueError for an unknown `global_pool`."
+        super().reset_classifier(num_classes, global_pool or self.global_pool)
 
     def get_output_shape(
         self,
