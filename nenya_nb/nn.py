@@ -1,6 +1,6 @@
-"""Lucid's import path, `import nenya_nb.nn as nn; nn.ResNet`; the code is in `models`."""
+"""Lucid's import path: torch's layers and its own, `import nenya_nb.nn as nn; nn.ResNet`; the code is in `models`."""
+
+from torch.nn import *  # noqa: F403
 
 from .models.backbones.resnet import ResNet
 from .models.blocks import BasicBlock, Bottleneck
-
-__all__ = ["BasicBlock", "Bottleneck", "ResNet"]

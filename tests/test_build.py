@@ -472,3 +472,24 @@ def test_options_of_dino_come_back():
     again = build(nb.to_config(made))
     assert again.base_momentum == 0.9 and again.views == made.views
     assert again.loss_fn.teacher_temperature == 0.05 and again.loss_fn is not loss
+
+
+def test_a_configuration_may_be_a_class_with_attributes():
+    class Shared:
+        projection_output_dim = 33
+        _hidden = 1
+
+        def method(self): ...
+
+    class Config(Shared):
+        backbone = "resnet_tiny"
+        projection_hidden_dim: int = 16
+
+        @property
+        def computed(self): ...
+
+    config = Config()
+    config.projection_hidden_dim = 8
+    found = nb.read_config(config)
+    assert found == dict(projection_output_dim=33, backbone="resnet_tiny", projection_hidden_dim=8)
+    assert nb.DinoModel.from_config(config).output_dim == 33

@@ -16,6 +16,7 @@ from nenya_nb.core import (
     embedding_std,
     gather,
     own_dice,
+    pick_device,
     seed_everything,
     unknown_name,
     warmup_cosine,
@@ -48,6 +49,17 @@ def test_own_dice_leave_no_trace_and_touch_no_other_device(monkeypatch):
     with own_dice():
         goes_on = torch.rand(4)
     assert torch.equal(torch.rand(4), goes_on)
+
+
+def test_a_device_that_is_not_there_cuts_the_reason_between_words(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("a reason " * 40 + "\nand a stack")
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    with pytest.raises(ValueError) as caught:
+        pick_device("gpu")
+    reason = str(caught.value).split("cannot be used: ")[1].split(" Here ")[0]
+    assert reason.endswith((" a ….", " reason ….")) and len(reason) <= 201
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

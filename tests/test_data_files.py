@@ -163,6 +163,14 @@ def test_damaged_pictures_are_all_named_or_left_out(folder):
             pass
 
 
+def test_the_count_of_damaged_pictures_is_of_the_part_that_was_read(folder):
+    (folder / "train" / "rose" / "2.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"^1 of 24 pictures cannot be read: .*rose.2\.jpg"):
+        load_folder(folder, "all", size=8)
+    with pytest.raises(ValueError, match=r"^1 of 18 training pictures cannot .*rose.2\.jpg"):
+        load_folder(folder, "test", size=8)  # whose mean and spread are those of the training part
+
+
 def test_pictures_of_16_bits_are_sent_to_hdf5_and_others_keep_their_reason(folder):
     deep = np.full((9, 9), 40000, np.uint16)
     for i in range(3):

@@ -209,7 +209,7 @@ def test_cosine_loss_of_zero_vectors_is_finite():
 
 @pytest.mark.parametrize("shapes", [((4, 3), (1, 3)), ((4, 3), (4, 2)), ((4, 3, 2), (4, 3, 2))])
 def test_cosine_loss_refuses_shapes(shapes):
-    with pytest.raises(ValueError, match=r"two tensors \(B, D\)"):
+    with pytest.raises(ValueError, match=r"two tensors \(B, E\)"):
         CosineSimilarityLoss()(*map(torch.randn, shapes))
 
 

@@ -8,7 +8,8 @@ from torch import nn
 
 import nenya_nb.models as nb
 from nenya_nb.models import MODELS
-from nenya_nb.models.mmselfsup import apply_init_cfg, from_mmselfsup
+from nenya_nb.models.init_cfg import apply_init_cfg
+from nenya_nb.models.mmselfsup import from_mmselfsup
 
 IMAGES = dict(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), bgr_to_rgb=True)
 CE = dict(type="mmcls.CrossEntropyLoss")
@@ -497,3 +498,92 @@ def test_a_parts_own_beginning_has_the_last_word():
 def test_clips_tokenizer_is_a_path():
     ours = from_mmselfsup(dict(type="mmselfsup.CLIPGenerator", tokenizer_path="clip.pth"))
     assert ours == dict(type="mmselfsup.CLIPGenerator", path="clip.pth")
+
+
+# ---- algorithms of one's own
+
+
+class Theirs(nb.BaseModel):
+    "A constructor as MMSelfSup's page writes it: it names its arguments and hands them on."
+
+    def __init__(self, backbone, neck=None, head=None, target_generator=None, pretrained=None,
+                 data_preprocessor=None, init_cfg=None):  # fmt: skip
+        super().__init__(
+            backbone=backbone, neck=neck, head=head, target_generator=target_generator,
+            pretrained=pretrained, data_preprocessor=data_preprocessor, init_cfg=init_cfg,
+        )  # fmt: skip
+
+
+class OnTorch(nn.Module):
+    "Not even derived from ours: it builds its parts itself, a module or a dictionary."
+
+    def __init__(self, backbone, head=None):
+        super().__init__()
+        self.backbone, self.head = MODELS.build(backbone), MODELS.build(head)
+
+
+class WithLoss(nn.Module):
+    "A head with a loss inside, as theirs are."
+
+    def __init__(self, loss, scale=1.0):
+        super().__init__()
+        self.loss, self.scale = MODELS.build(loss), scale
+
+
+@pytest.fixture(autouse=True)
+def own_types():
+    for kind in (Theirs, OnTorch, WithLoss):
+        MODELS.register_module(module=kind, force=True)
+
+
+HEADS = {
+    name: config["head"] for name, config in CONFIGS.items() if "loss" in config.get("head", ())
+}
+
+
+@pytest.mark.parametrize("name", sorted(HEADS.keys() - {"MoCoV3"}))
+@pytest.mark.parametrize("make", ["BaseModel(…)", "BaseModel", "Theirs"])
+def test_a_base_model_takes_every_head_with_its_loss(name, make):
+    parts = {
+        key: CONFIGS[name][key] for key in ("backbone", "neck", "head") if key in CONFIGS[name]
+    }
+    given = copy.deepcopy(parts)
+    with torch.device("meta"):
+        model = nb.BaseModel(**parts) if "(" in make else MODELS.build(dict(type=make, **parts))
+        again = nb.build(nb.to_config(model)) if make != "Theirs" else model
+    assert parts == given
+    kind = parts["head"]["loss"]["type"].removeprefix("mmcls.")
+    assert type(model.loss_fn).__name__ == type(again.loss_fn).__name__ == kind
+    assert type(model.head).__name__ == parts["head"]["type"]
+    assert not hasattr(model.head, "loss")
+
+
+def test_a_head_of_ones_own_keeps_its_loss():
+    head = dict(type="WithLoss", loss=CE, scale=2.0)
+    config = dict(backbone=dict(type="ResNet", depth=18), head=head)
+    for model in (
+        MODELS.build(dict(type="Theirs", **config)),
+        MODELS.build(dict(type="OnTorch", **config)),
+        nb.BaseModel(**config),
+        MODELS.build(dict(type="SimCLR", neck=None, **config)),
+    ):
+        assert isinstance(model.head.loss, nn.CrossEntropyLoss) and model.head.scale == 2
+    with pytest.raises(TypeError, match="overrides|expected a dict"):
+        MODELS.build(model, scale=3)
+
+
+def test_words_that_algorithms_inherit(tmp_path):
+    config = dict(type="SimCLR", backbone=dict(type="ResNet", depth=18), target_generator=None)
+    first = MODELS.build(dict(config, pretrained=None))
+    torch.save(first.backbone.state_dict(), tmp_path / "b.pth")
+    other = MODELS.build(dict(config, pretrained=str(tmp_path / "b.pth")))
+    assert torch.equal(other.backbone.conv1.weight, first.backbone.conv1.weight)
+    with pytest.raises(ValueError, match="data_preprocessor is a module; normalise in the views"):
+        MODELS.build(dict(config, data_preprocessor=nb.SelfSupDataPreprocessor()))
+
+
+def test_a_neck_of_cae_alone_and_spellings():
+    neck = MODELS.build(CONFIGS["CAE"]["neck"] | dict(mask_tokens_num=75, num_classes=10))
+    assert isinstance(neck, nb.CAENeck)
+    assert MODELS.get("mmselfsup.MoCov3") is nb.MoCoV3 and "DALL-E" in MODELS
+    assert "MoCov4" not in MODELS

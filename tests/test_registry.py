@@ -213,6 +213,7 @@ def test_row_l2_import_paths():
     import nenya_nb.nn
 
     assert nenya_nb.nn.ResNet is models.ResNet and nenya_nb.nn.Bottleneck is models.Bottleneck
+    assert nenya_nb.nn.Module is torch.nn.Module  # for a block of one's own
     from nenya_nb.models.backbone import get_backbone, register_backbone
 
     assert get_backbone is models.get_backbone and register_backbone is models.register_backbone

@@ -663,3 +663,14 @@ def test_resnet_tiny_is_small_and_ten_layers_deep():
     assert len([m for m in layers if getattr(m, "kernel_size", None) != (1, 1)]) == 10
     assert model.forward_features([1, 3, 32, 32])[-1] == [1, 128, 4, 4]
     assert nb.resnet_tiny().output_dim == 128 and n_params(nb.resnet_tiny()) == 307_536
+
+
+@pytest.mark.parametrize("name", ["stem", "layers"])
+def test_a_view_of_layers_cannot_be_assigned(name):
+    net = nb.ResNet("basic", [1, 1], channels=[8, 16])
+    before = list(net.state_dict())
+    with pytest.raises(AttributeError, match=f"{name} is a view of other layers; assign conv1"):
+        setattr(net, name, nn.Sequential())
+    assert list(net.state_dict()) == before
+    net.conv1 = nn.Conv2d(1, 64, 3)
+    assert net.stem[0] is net.conv1

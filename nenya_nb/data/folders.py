@@ -132,23 +132,24 @@ def file_dataset(
             rows = torch.linspace(0, len(source) - 1, min(len(source), 2048)).long()
             source = source.take(rows)
             source = source.take(sorted(set(range(len(source))) - set(source.unreadable())))
-        return _or_all_damaged(source, lambda: image_statistics(source, 2048))
+        what = "pictures" if statistics is None else "training pictures"
+        return _or_all_damaged(source, lambda: image_statistics(source, 2048), what)
 
-    about = add_statistics(about, measure)
     images: Tensor | FileImages = files
     if fits(files) if cache is None else cache:
         images = _or_all_damaged(files, lambda: files.to("cpu"))
+    about = add_statistics(about, measure)
     return ImageDataset(images, targets, notes=notes, **about)
 
 
-def _or_all_damaged(files: FileImages, read: Any) -> Any:
+def _or_all_damaged(files: FileImages, read: Any, what: str = "pictures") -> Any:
     "What `read()` gives; if a file is damaged, the error names all that are."
     try:
         return read()
     except ValueError:
         faults = files._faults()
         raise ValueError(
-            f"{len(faults)} of {len(files)} pictures cannot be read: {_explained(files, faults)}; "
+            f"{len(faults)} of {len(files)} {what} cannot be read: {_explained(files, faults)}; "
             "mend or remove them, or leave them out with unreadable='skip'"
         ) from None
 

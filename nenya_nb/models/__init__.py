@@ -14,15 +14,16 @@ __all__ = ['Algorithm', 'Attention', 'AvgPool2dNeck', 'BYOL', 'Backbone', 'Backb
            'MapBackbone', 'Mlp', 'MoCo', 'MoCoV2Neck', 'MoCoV3', 'MoCoV3Head', 'MoCoV3ViT', 'MomentumEncoder', 'NPID',
            'NTXentLoss', 'NonLinearNeck', 'ODC', 'ODCMemory', 'ODCNeck', 'PatchEmbed', 'PatchMerging', 'PixelClusters',
            'PreActBasicBlock', 'PreActBlock', 'PreActBottleneck', 'RegressorBlock', 'RelativeLoc', 'RelativeLocNeck',
-           'ResNet', 'ResNetBlockType', 'ResidualBlock', 'RotationPred', 'SIGReg', 'SelfSupDataPreprocessor', 'SimCLR',
-           'SimMIM', 'SimMIMHead', 'SimMIMNeck', 'SimMIMReconstructionLoss', 'SimMIMSwinTransformer', 'SimMIMViT',
-           'SimSiam', 'SimpleMemory', 'Sobel', 'SqueezeExcitation', 'SupCE', 'SupCEResNet', 'SupCon', 'SupConLoss',
-           'SupConResNet', 'SwAV', 'SwAVHead', 'SwAVLoss', 'SwAVNeck', 'SwinBlock', 'SwinPatchEmbed', 'SwinStage',
-           'SwinTransformer', 'TensorSpec', 'TimmBackbone', 'TransformerBlock', 'Unwritten', 'VICReg', 'VICRegLoss',
-           'VisionTransformer', 'Weights', 'WeightsUnavailable', 'WindowAttention', 'adapt_channels', 'apply_init_cfg',
-           'build', 'check_images', 'check_shape', 'clip_gradients', 'cluster_features', 'cluster_means', 'conv1x1',
-           'conv3x3', 'conv_norm', 'cut_windows', 'dataset_features', 'dino_vitb8', 'dino_vitb16', 'dino_vits8',
-           'dino_vits16', 'efficientnet_b0', 'efficientnet_b1', 'efficientnet_b2', 'efficientnet_b3', 'efficientnet_b4',
+           'ResNet', 'ResNetBlockType', 'ResidualBlock', 'RotationPred', 'SIGReg', 'SelfSupDataPreprocessor',
+           'SelfSupDataSample', 'SimCLR', 'SimMIM', 'SimMIMHead', 'SimMIMNeck', 'SimMIMReconstructionLoss',
+           'SimMIMSwinTransformer', 'SimMIMViT', 'SimSiam', 'SimpleMemory', 'Sobel', 'SqueezeExcitation', 'SupCE',
+           'SupCEResNet', 'SupCon', 'SupConLoss', 'SupConResNet', 'SwAV', 'SwAVHead', 'SwAVLoss', 'SwAVNeck',
+           'SwinBlock', 'SwinPatchEmbed', 'SwinStage', 'SwinTransformer', 'TensorSpec', 'TimmBackbone',
+           'TransformerBlock', 'Unwritten', 'VICReg', 'VICRegLoss', 'VisionTransformer', 'Weights',
+           'WeightsUnavailable', 'WindowAttention', 'adapt_channels', 'apply_init_cfg', 'build', 'check_images',
+           'check_shape', 'clip_gradients', 'cluster_features', 'cluster_means', 'conv1x1', 'conv3x3', 'conv_norm',
+           'cut_windows', 'dataset_features', 'dino_vitb8', 'dino_vitb16', 'dino_vits8', 'dino_vits16',
+           'efficientnet_b0', 'efficientnet_b1', 'efficientnet_b2', 'efficientnet_b3', 'efficientnet_b4',
            'efficientnet_b5', 'efficientnet_b6', 'efficientnet_b7', 'embedding_dim', 'encode_shuffled', 'epps_pulley',
            'feature_dim', 'feature_map', 'fit_weights', 'from_mmselfsup', 'from_pretrained', 'get_backbone',
            'get_resnet', 'input_dim', 'join_windows', 'kmeans', 'list_models', 'load_pretrained', 'map_shapes',
@@ -39,6 +40,8 @@ __all__ = ['Algorithm', 'Attention', 'AvgPool2dNeck', 'BYOL', 'Backbone', 'Backb
            'wide_resnet_101', 'width_of', 'without_scope']
 
 # %% ../../nbs/models/index.ipynb #all
+from .init_cfg import apply_init_cfg
+
 from nenya_nb.models.algorithms.barlow_twins import (
     BarlowTwins,
     CrossCorrelationLoss,
@@ -52,7 +55,11 @@ from nenya_nb.models.algorithms.base import (
     multi_crop_features,
     width_of,
 )
-from .algorithms.base_model import BaseModel, SelfSupDataPreprocessor
+from nenya_nb.models.algorithms.base_model import (
+    BaseModel,
+    SelfSupDataPreprocessor,
+    SelfSupDataSample,
+)
 from .algorithms.byol import BYOL
 from nenya_nb.models.algorithms.cae import (
     CAE,
@@ -229,7 +236,7 @@ from .heads import ClsHead, ContrastiveHead, LatentPredictHead
 from .hub import from_pretrained, push_to_hub, save_pretrained
 from .losses import CosineSimilarityLoss, NTXentLoss, SupConLoss, split_views
 from .memories import FeatureQueue
-from .mmselfsup import apply_init_cfg, from_mmselfsup, without_scope
+from .mmselfsup import from_mmselfsup, without_scope
 from .momentum import MomentumEncoder, update_teacher_EMA
 from .necks import AvgPool2dNeck, LinearNeck, NonLinearNeck, mlp
 from .preact import PreActBasicBlock, PreActBlock, PreActBottleneck
@@ -327,6 +334,7 @@ _all_ = [
     "RotationPred",
     "SIGReg",
     "SelfSupDataPreprocessor",
+    "SelfSupDataSample",
     "SimCLR",
     "SimMIM",
     "SimMIMHead",

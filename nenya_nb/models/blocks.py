@@ -88,10 +88,9 @@ class SqueezeExcitation(nn.Module):
 
 # %% ../../nbs/models/00_blocks.ipynb #DropPath
 class DropPath(nn.Module):
-    """Stochastic depth: in training, replaces a sample by zeros with probability `rate`
-    (Huang 2016, arXiv:1603.09382). Any shape (B, …) → the same shape; in eval mode nothing happens.
+    """Stochastic depth: in training, replaces a sample by zeros with probability `rate` (Huang 2016).
 
-    Raises ValueError unless 0 ≤ rate < 1."""
+    Any shape (B, …) → the same shape; in eval mode nothing happens. Paper: arXiv:1603.09382. Raises ValueError unless 0 ≤ rate < 1."""
 
     def __init__(
         self,

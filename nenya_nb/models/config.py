@@ -20,7 +20,8 @@ from torch import nn
 
 from ..core import unknown_name
 from .described import TRUSTED, Unwritten
-from .mmselfsup import apply_init_cfg, from_mmselfsup, without_scope
+from .init_cfg import apply_init_cfg
+from .mmselfsup import from_mmselfsup, our_name, without_scope
 
 # %% ../../nbs/models/45_config.ipynb #plain
 def _plain(value: Any) -> Any:
@@ -32,6 +33,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
     return value
+
+
+def _attributes(config: Any) -> dict[str, Any]:
+    "Of an object: what its classes say, then its own. Classes with a metaclass, such as pydantic's, say other things."
+    found = {}
+    for kind in reversed(type(config).__mro__):
+        if type(kind) is type:
+            found |= {
+                k: v for k, v in vars(kind).items() if not (callable(v) or hasattr(v, "__get__"))
+            }
+    return {k: v for k, v in (found | vars(config)).items() if not k.startswith("_")}
 
 
 def read_config(
@@ -58,7 +70,7 @@ def read_config(
     elif not isinstance(config, Mapping) and not dataclasses.is_dataclass(config):
         if not hasattr(config, "__dict__") or isinstance(config, (type, nn.Module)):
             raise TypeError(f"expected a dict, a file or a dataclass, got {type(config).__name__}")
-        config = vars(config)
+        config = _attributes(config)
     return _plain(config)
 
 # %% ../../nbs/models/45_config.ipynb #UnknownType
@@ -234,7 +246,8 @@ def _build(config: dict[str, Any]) -> Any:
     own = "init_cfg" in (_settings(maker) or ())
     init = None if own else arguments.pop("init_cfg", None)
     _check_keys(maker, kind, arguments)
-    arguments = _built(arguments)
+    if not getattr(maker, "builds_parts", False):  # what derives from BaseModel does it itself
+        arguments = _built(arguments)
     model = maker(**arguments)
     if isinstance(model, nn.Module):
         if init is not None:
@@ -280,7 +293,9 @@ class _Models:
     "What `type` may name; MMSelfSup's view on `build`."
 
     def build(self, config: Any, **overrides: Any) -> Any:
-        "As the function `build`, for configurations in MMSelfSup's words."
+        "As the function `build`, for configurations in MMSelfSup's words. What is built already comes back as it is."
+        if isinstance(config, nn.Module) and not overrides:
+            return config
         return build(from_mmselfsup(read_config(config) | overrides))
 
     def register_module(
@@ -302,11 +317,11 @@ class _Models:
 
     def get(self, name: str) -> Callable:
         "What a `type` stands for. Raises KeyError for an unknown one."
-        return _find_type(name)
+        return _find_type(our_name(name))
 
     def __contains__(self, name: str) -> bool:
         try:
-            return bool(_find_type(name))
+            return bool(self.get(name))
         except _UnknownType:
             return False
 

@@ -109,11 +109,11 @@ class DinoModel(Described):
         cls,
         config: Any,  # dict, YAML or JSON file, dataclass; its settings, or them under `model` or `model_config`
     ) -> "DinoModel":
-        """Builds backbone and head. Keys: backbone (required), backbone_pretrained or
-        is_backbone_pretrained, backbone_args, projection_hidden_dim, projection_bottleneck_dim,
-        projection_output_dim, use_weight_norm, norm_last_layer.
+        """Builds backbone and head.
 
-        Raises TypeError for any other key, ValueError without a backbone."""
+        Keys: backbone (required), backbone_pretrained or is_backbone_pretrained, backbone_args,
+        projection_hidden_dim, projection_bottleneck_dim, projection_output_dim, use_weight_norm,
+        norm_last_layer. Raises TypeError for any other key, ValueError without a backbone."""
         settings = read_config(config)
         for section in ("model_config", "model"):
             if section in settings:

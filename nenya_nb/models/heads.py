@@ -45,8 +45,9 @@ class ContrastiveHead(Described):
         self,
         z: Tensor,  # embeddings [view 1; view 2], (2B, E), of any length
     ) -> tuple[Tensor, Tensor]:
-        """Logits (2B, 2B · world) of every row with all rows, itself excluded by −∞, and the column of
-        its partner (2B,). Rows are normalised here; other processes' rows are gathered with gradient."""
+        """Logits (2B, 2B · world) of every row with all rows, and the column of its partner (2B,).
+
+        A row itself is excluded by −∞. Rows are normalised here; other processes' rows are gathered with gradient."""
         if len(z) % 2:
             raise ValueError(
                 f"pairs: expected [view 1; view 2], an even number of rows, got {len(z)}"

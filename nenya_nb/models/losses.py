@@ -16,10 +16,10 @@ from .heads import ContrastiveHead
 
 # %% ../../nbs/models/40_losses.ipynb #split_views
 def split_views(
-    z: Tensor,  # stacked embeddings [view 1; view 2; …], (V·B, D)
+    z: Tensor,  # stacked embeddings [view 1; view 2; …], (V·B, E)
     num_views: int = 2,  # V
 ) -> Tensor:
-    """From stacked views to views by image: (V·B, D) → (B, V, D).
+    """From stacked views to views by image: (V·B, E) → (B, V, E).
 
     Raises ValueError if the rows cannot be shared out evenly."""
     if len(z) % num_views:
@@ -30,7 +30,7 @@ def split_views(
 class NTXentLoss(Described):
     """Normalised temperature-scaled cross-entropy over pairs (SimCLR, Chen 2020, arXiv:2002.05709).
 
-    Two views (B, D) and (B, D) → scalar, the mean over 2B rows; ln(2B − 1) if all embeddings are equal.
+    Two views (B, E) and (B, E) → scalar, the mean over 2B rows; ln(2B − 1) if all embeddings are equal.
     Rows are normalised here. With several processes every row is compared with all processes' rows.
     Raises ValueError if temperature ≤ 0 or the views differ in shape."""
 
@@ -43,8 +43,8 @@ class NTXentLoss(Described):
 
     def forward(
         self,
-        z1: Tensor,  # embeddings of the first views, (B, D)
-        z2: Tensor,  # embeddings of the second views, (B, D), in the same order
+        z1: Tensor,  # embeddings of the first views, (B, E)
+        z2: Tensor,  # embeddings of the second views, (B, E), in the same order
     ) -> Tensor:
         if z1.shape != z2.shape:
             raise ValueError(f"NTXentLoss: views differ, {list(z1.shape)} and {list(z2.shape)}")
@@ -54,7 +54,7 @@ class NTXentLoss(Described):
 class SupConLoss(Described):
     """Supervised contrastive loss, L_out (Khosla 2020, arXiv:2004.11362).
 
-    Features by image (B, V, D) and labels (B,) or None → scalar, the mean over anchors; anchors without a
+    Features by image (B, V, E) and labels (B,) or None → scalar, the mean over anchors; anchors without a
     positive contribute 0. Rows are normalised here. Without labels it equals NT-Xent. With several processes
     every anchor is compared with all processes' rows. Raises ValueError for a temperature ≤ 0, an unknown
     contrast_mode, or shapes that do not fit."""
@@ -77,18 +77,18 @@ class SupConLoss(Described):
 
     def forward(
         self,
-        features: Tensor,  # embeddings by image, (B, V, D); see `split_views`
+        features: Tensor,  # embeddings by image, (B, V, E); see `split_views`
         labels: Tensor | None = None,  # classes (B,); None: each image is its own class
     ) -> Tensor:
         if features.dim() != 3 or (labels is not None and len(labels) != len(features)):
             given = "none" if labels is None else list(labels.shape)
             raise ValueError(
-                "SupConLoss: expected features (B, V, D) and labels (B,), got "
-                f"{list(features.shape)} and {given}; split_views(z) gives (B, V, D) from stacked views"
+                "SupConLoss: expected features (B, V, E) and labels (B,), got "
+                f"{list(features.shape)} and {given}; split_views(z) gives (B, V, E) from stacked views"
             )
         B, V, _ = features.shape
-        z = F.normalize(features, dim=2).flatten(0, 1)  # (B·V, D), views of one image side by side
-        everyone = gather(z)  # (B·V·world, D)
+        z = F.normalize(features, dim=2).flatten(0, 1)  # (B·V, E), views of one image side by side
+        everyone = gather(z)  # (B·V·world, E)
         start = rank() * B
         images = start + torch.arange(B, device=z.device)
         classes = images if labels is None else labels
@@ -114,7 +114,7 @@ class SupConLoss(Described):
 class CosineSimilarityLoss(Described):
     """How far predictions point away from their targets (SimSiam, arXiv:2011.10566; BYOL, arXiv:2006.07733).
 
-    Two tensors (B, D) → scalar, mean(shift − scale · cos), from shift − scale (same direction) to
+    Two tensors (B, E) → scalar, mean(shift − scale · cos), from shift − scale (same direction) to
     shift + scale. Gradients flow into both sides. Raises ValueError for shapes that differ."""
 
     def __init__(
@@ -127,12 +127,12 @@ class CosineSimilarityLoss(Described):
 
     def forward(
         self,
-        pred: Tensor,  # predictions, (B, D), of any length
-        target: Tensor,  # what they should point at, (B, D)
+        pred: Tensor,  # predictions, (B, E), of any length
+        target: Tensor,  # what they should point at, (B, E)
     ) -> Tensor:
         if pred.shape != target.shape or pred.dim() != 2:
             raise ValueError(
-                "CosineSimilarityLoss: expected two tensors (B, D), got "
+                "CosineSimilarityLoss: expected two tensors (B, E), got "
                 f"{list(pred.shape)} and {list(target.shape)}"
             )
         cos = F.cosine_similarity(pred, target, dim=1)  # (B,)

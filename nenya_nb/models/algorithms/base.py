@@ -29,8 +29,9 @@ def feature_dim(
 def input_dim(
     part: nn.Module,  # a neck or a head
 ) -> int | None:
-    """Features that a part expects: its `input_dim`, else those of its first linear layer, else None; also None if
-    a convolution, a pool or a Flatten comes first."""
+    """Features that a part expects: its `input_dim`, else those of its first linear layer, else None.
+
+    None also if a convolution, a pool or a Flatten comes first."""
     if hasattr(part, "input_dim"):
         return int(part.input_dim)
     for layer in part.modules():
@@ -165,6 +166,9 @@ class Algorithm(Described):
         data_samples: Tensor | None = None,  # targets, (B,), if the algorithm wants them
         mode: str = "tensor",  # "tensor", "loss" or "predict"
     ) -> Tensor | dict[str, Tensor]:
+        """Features, losses or the answer, by mode.
+
+        Raises RuntimeError for another mode, TypeError or ValueError for views that do not fit."""
         if mode == "tensor":
             return self.extract_feat(batch_inputs)
         if mode == "loss":

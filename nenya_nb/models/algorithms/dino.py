@@ -227,8 +227,10 @@ class DINO(Algorithm):
         return self.teacher(images)
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
-        """{"loss", "std": spread of the student's logits, "teacher_entropy": mean over images, in nats, "kl":
-        from teacher to student, "perplexity": how many outputs the teacher uses in this batch}."""
+        """The student's cross-entropy with the teacher, and gauges of collapse; targets are not used.
+
+        {"loss", "std": spread of the student's logits, "teacher_entropy": mean over images, in nats, "kl": from
+        teacher to student, "perplexity": how many outputs the teacher uses in this batch}."""
         if len(views) < 2:
             raise ValueError(f"DINO needs two views or more of each image, got {len(views)}")
         with torch.no_grad():  # before the student, whose activations wait for the backward pass

@@ -146,8 +146,10 @@ class IBOT(DINO):
         return (logits - self.patch_loss_fn.center).transpose(1, 2).unflatten(2, grid)
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
-        """{"loss": cls + patch_weight · patch (+ koleo · its loss), "std": spread of the student's CLS logits, "teacher_entropy",
-        "patch_entropy": means in nats, "perplexity", "patch_perplexity": how many outputs CLS and patches use}; no targets."""
+        """DINO's loss on CLS plus the same on hidden patches, and gauges of collapse; targets are not used.
+
+        {"loss": cls + patch_weight · patch (+ koleo · its loss), "std": spread of the student's CLS logits, "teacher_entropy",
+        "patch_entropy": means in nats, "perplexity", "patch_perplexity": how many outputs CLS and patches use}."""
         *crops, masks = views
         if masks.dim() != 4 or masks.dtype != torch.bool or not masks.shape[1] <= len(crops) >= 2:
             raise ValueError(

@@ -246,8 +246,9 @@ class MAE(Algorithm):
         return self.backbone.patch_embed.grid(*images.shape[2:])
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
-        """{"loss": error on the hidden patches, "std": spread of the mean visible token, "baseline": loss of
-        the answer 0, with norm_pix each patch's own mean}; targets are not used."""
+        """The error on the hidden patches, with a ruler beside it; targets are not used.
+
+        {"loss", "std": spread of the mean visible token, "baseline": loss of the answer 0, with norm_pix each patch's own mean}."""
         images = views[0] if len(views) == 1 else torch.cat(list(views))
         tokens, mask, pred = self._paint(images, None)
         pred, target = self.head(pred, images)

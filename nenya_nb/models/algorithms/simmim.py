@@ -201,8 +201,9 @@ class SimMIM(Algorithm):
         return pooled(maps), self.neck(maps)
 
     def loss(self, views: Sequence[Tensor], targets: Tensor | None = None) -> dict[str, Tensor]:
-        """{"loss": error on the hidden pixels, "std": spread of the mean token, "baseline": loss of the
-        answer 0, the data set's mean colour}; targets are not used."""
+        """The error on the hidden pixels, with a ruler beside it; targets are not used.
+
+        {"loss", "std": spread of the mean token, "baseline": loss of the answer 0, the data set's mean colour}."""
         if len(views) != 2 or views[1].dim() != 3:
             raise ValueError(
                 f"SimMIM wants [images (B, C, H, W), mask (B, h, w)], got {[list(v.shape) for v in views]}; "

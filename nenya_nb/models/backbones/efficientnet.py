@@ -59,9 +59,9 @@ def conv_norm(
 
 # %% ../../../nbs/models/backbones/20_efficientnet.ipynb #MBConv
 class MBConv(nn.Module):
-    """Mobile inverted bottleneck with squeeze-and-excitation (Sandler 2018, arXiv:1801.04381; Tan 2018,
-    arXiv:1807.11626). (B, in_channels, H, W) → (B, out_channels, ⌈H/stride⌉, ⌈W/stride⌉).
+    """Mobile inverted bottleneck with squeeze-and-excitation (Sandler 2018, Tan 2018).
 
+    (B, in_channels, H, W) → (B, out_channels, ⌈H/stride⌉, ⌈W/stride⌉). Papers: arXiv:1801.04381, arXiv:1807.11626.
     `use_res_connect` tells whether x is added: stride 1 and as many channels out as in. Raises ValueError
     for a stride other than 1 or 2."""
 

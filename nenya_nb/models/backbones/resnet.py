@@ -299,6 +299,13 @@ class ResNet(MapBackbone):
         "Is there a classifier?"
         return self.has_head()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("stem", "layers"):
+            raise AttributeError(
+                f"ResNet: {name} is a view of other layers; assign conv1, bn1, relu, or layer1, layer2, …"
+            )
+        super().__setattr__(name, value)
+
     def remove_fc(self) -> None:
         "Takes the classifier away: then `forward` gives the map, or features if `global_pool` is set."
         self.remove_head()
@@ -332,7 +339,7 @@ class ResNet(MapBackbone):
 
     @property
     def stem(self) -> nn.Sequential:
-        "The layers before the pool as one module (the same layers, not copies)."
+        "The layers before the pool as one module (the same layers, not copies; hooks belong on the last one, `relu`)."
         return nn.Sequential(self.conv1, self.bn1, self.relu)
 
     @property
