@@ -1137,6 +1137,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'nenya_nb/models/algorithms/base.py'),
                                                  'nenya_nb.models.algorithms.base.Algorithm.__init__': ( 'models/algorithms/base.html#algorithm.__init__',
                                                                                                          'nenya_nb/models/algorithms/base.py'),
+                                                 'nenya_nb.models.algorithms.base.Algorithm.__new__': ( 'models/algorithms/base.html#algorithm.__new__',
+                                                                                                        'nenya_nb/models/algorithms/base.py'),
                                                  'nenya_nb.models.algorithms.base.Algorithm._apply': ( 'models/algorithms/base.html#algorithm._apply',
                                                                                                        'nenya_nb/models/algorithms/base.py'),
                                                  'nenya_nb.models.algorithms.base.Algorithm._check_fit': ( 'models/algorithms/base.html#algorithm._check_fit',

@@ -10,6 +10,7 @@ from algorithms import CONFIGS, SIZE, build_algorithm, make_batch
 from lightly.loss import NTXentLoss as LightlyNTXent
 from torch import nn
 
+import nenya_nb.models as nb
 from nenya_nb.models import (
     Algorithm,
     ContrastiveHead,
@@ -267,3 +268,14 @@ def test_views_may_be_changed_for_one_algorithm_alone(name):
 def test_a_name_is_no_backbone(name, backbone):
     with pytest.raises(TypeError, match=f"^{name}: "):
         build(CONFIGS[name] | {"backbone": backbone})
+
+
+@pytest.mark.parametrize("slot", ["backbone", "neck", "head", "loss_fn"])
+@pytest.mark.parametrize("name", ["SimCLR", "MAE", "DINO", "CAE"])
+def test_a_configuration_in_place_of_a_part_says_who_builds_it(name, slot):
+    config = {"type": "ContrastiveHead", "temperature": 0.2}
+    given = {"backbone": nb.resnet_tiny()} | {slot: config}
+    with pytest.raises(
+        TypeError, match=f"{name}: {slot} must be a module, got a configuration; build"
+    ):
+        getattr(nb, name)(**given)

@@ -6,7 +6,9 @@
 __all__ = ['feature_dim', 'input_dim', 'width_of', 'embedding_dim', 'multi_crop_features', 'Algorithm']
 
 # %% ../../../nbs/models/algorithms/00_base.ipynb #imports
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -104,19 +106,39 @@ def multi_crop_features(
     return torch.cat(features)
 
 # %% ../../../nbs/models/algorithms/00_base.ipynb #Algorithm
+_SLOTS = ("backbone", "neck", "head", "loss_fn", "memory", "target_generator")
+
+
 class Algorithm(Described):
     """Encoder, head and loss, asked by `forward(batch_inputs, data_samples, mode)`; subclasses write `loss`.
 
     `views` names the recipe of augmentations that the algorithm wants, or is a dict of its `type` and settings;
     `targets` says what the loader gives with each image, its class or its number in the data ("index");
     `constant_lr` names parts whose learning rate follows no schedule; `num_views` is how many views a loss compares, if
-    not any number will do, and `min_images` how many images. Raises ValueError when the parts do not fit together, or when the backbone still has its classifier."""
+    not any number will do, and `min_images` how many images. Raises ValueError when the parts do not fit together, or when the
+    backbone still has its classifier, TypeError for a part that is a configuration."""
 
     views: str | dict = "two_views"
     targets: str = "classes"
     constant_lr: tuple[str, ...] = ()
     num_views: int | None = None
     min_images: int = 1
+    builds_parts: bool = False  # from configurations, in its constructor
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        given = dict(zip(inspect.signature(cls).parameters, args, strict=False)) | kwargs
+        for slot, part in given.items():
+            if (
+                slot in _SLOTS
+                and isinstance(part, Mapping)
+                and "type" in part
+                and not cls.builds_parts
+            ):
+                raise TypeError(
+                    f"{cls.__name__}: {slot} must be a module, got a configuration; build the whole with "
+                    f"build(dict(type={cls.__name__!r}, {slot}=…, …)), or MODELS.build for MMSelfSup's words"
+                )
+        return super().__new__(cls, *args, **kwargs)
 
     def __init__(
         self,
