@@ -40,8 +40,6 @@ __all__ = ['Algorithm', 'Attention', 'AvgPool2dNeck', 'BYOL', 'Backbone', 'Backb
            'wide_resnet_101', 'width_of', 'without_scope']
 
 # %% ../../nbs/models/index.ipynb #all
-from .init_cfg import apply_init_cfg
-
 from nenya_nb.models.algorithms.barlow_twins import (
     BarlowTwins,
     CrossCorrelationLoss,
@@ -234,6 +232,7 @@ from .dino_model import DinoModel, DinoProjectionHead
 from .encoders import SupCEResNet, SupConResNet, get_resnet
 from .heads import ClsHead, ContrastiveHead, LatentPredictHead
 from .hub import from_pretrained, push_to_hub, save_pretrained
+from .init_cfg import apply_init_cfg
 from .losses import CosineSimilarityLoss, NTXentLoss, SupConLoss, split_views
 from .memories import FeatureQueue
 from .mmselfsup import from_mmselfsup, without_scope
