@@ -313,6 +313,9 @@ def test_layer_gives_what_the_layer_gave(data):
     tokens = nn.Sequential(nn.Flatten(2), nn.Linear(64, 5))
     rows = extract_latents(tokens, data, layer="1").features
     torch.testing.assert_close(rows, tokens(data.batch()).mean(1).detach())
+    tokens.extract_feat = lambda images: images.flatten(1)  # without any layer
+    with pytest.raises(ValueError, match="gives its features without layer '1'; choose one that"):
+        extract_latents(tokens, data, layer="1")
 
 
 def test_files_of_others_are_read(tmp_path):

@@ -58,7 +58,12 @@ def _asking(model: nn.Module, layer: str | None) -> Iterator[Callable[[Tensor], 
         seen.clear()
         with torch.inference_mode():
             rows = ask(images)
-            rows = (seen or [None])[-1] if layer is not None else rows
+            if layer is not None and not seen:
+                raise ValueError(
+                    f"extract_latents: {type(model).__name__} gives its features without layer {layer!r}; choose one that "
+                    f"stands before them, or leave layer out."
+                )
+            rows = seen[-1] if layer is not None else rows
             if layer is not None and isinstance(rows, Tensor) and rows.dim() in (3, 4):
                 rows = rows.mean((2, 3) if rows.dim() == 4 else 1)
             if not isinstance(rows, Tensor) or rows.dim() != 2:
