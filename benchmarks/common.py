@@ -85,20 +85,20 @@ _FRAMES = """([node, attribute]) => { window.frames_ = []; window.on_ = true; wi
 
 
 def frames(tab, act, node: str, attribute: str) -> tuple[float, float]:
-    """(frames per second, worst frame in ms) while `act()` moves something: from the first new picture to the last.
+    """(frames per second, worst frame in ms) of the frames with a new picture, and those after them, while `act()` goes on.
 
-    A page that does nothing has the best frames. So a picture must have been drawn again and again: RuntimeError if
-    `attribute` of the element `node`, which each new picture sets, was set in fewer than a tenth of these frames, or of
-    twenty."""
+    A page that does nothing has the best frames, and a film rests between its pictures. So only these count: `attribute` of
+    the element `node` is set by each new picture. RuntimeError if there were fewer than 20."""
     tab.evaluate(_FRAMES, [node, attribute])
     act()
     found = tab.evaluate("() => { on_ = false; eye_.disconnect(); return frames_.slice(2); }")
     sets = [count for _, count in found]
-    moving = [ms for ms, count in found if sets[0] < count < sets[-1]]
-    if sets[-1] - sets[0] < max(len(moving), 20) / 10:
+    new = {i for i in range(1, len(found)) if sets[i] > sets[i - 1]}
+    if len(new) < 20:
         raise RuntimeError(
-            f"{node} was drawn {sets[-1] - sets[0]} times in {len(moving)} frames: nothing moved"
+            f"{node} was drawn {len(new)} times in {len(found)} frames: nothing moved"
         )
+    moving = [ms for i, (ms, _) in enumerate(found) if new & {i, i - 1}]
     return 1000 * len(moving) / sum(moving), max(moving)
 
 
