@@ -259,7 +259,7 @@ def _build(config: dict[str, Any]) -> Any:
 def to_config(
     model: nn.Module,  # of this library, or made by `build`
 ) -> dict[str, Any]:
-    """The configuration that builds the model again, a new dict.
+    """The configuration that builds the model again, a new dict; of loaded weights only those of `get_backbone` are in it.
 
     Raises ValueError for a module that does not know how it was made, such as an `nn.Sequential`, or that was given one."""
     config = getattr(model, "build_config", None)
